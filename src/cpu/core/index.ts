@@ -1,0 +1,1 @@
+export function run(): i32 { return 0; }

@@ -1,0 +1,180 @@
+// The layout of one vCPU's state block and the numbers that cross the wasm boundary.
+// This file is compiled twice: by AssemblyScript into the core and by TypeScript into the host side,
+// so it may hold nothing but integer constants.
+
+// ---- state block: 8-byte slots, slot n at byte offset n * 8 ----
+
+// General-purpose registers in instruction-encoding order (SDM vol. 2, table 3-1).
+export const R_RAX = 0;
+export const R_RCX = 1;
+export const R_RDX = 2;
+export const R_RBX = 3;
+export const R_RSP = 4;
+export const R_RBP = 5;
+export const R_RSI = 6;
+export const R_RDI = 7;
+export const R_R8 = 8;
+export const R_R9 = 9;
+export const R_R10 = 10;
+export const R_R11 = 11;
+export const R_R12 = 12;
+export const R_R13 = 13;
+export const R_R14 = 14;
+export const R_R15 = 15;
+/** Always zero: the base or index of an address that has none. */
+export const R_ZERO = 16;
+export const R_RIP = 17;
+export const R_RFLAGS = 18;
+export const R_CR0 = 19;
+export const R_CR2 = 20;
+export const R_CR3 = 21;
+export const R_CR4 = 22;
+export const R_EFER = 23;
+export const R_DR0 = 24;
+export const R_DR1 = 25;
+export const R_DR2 = 26;
+export const R_DR3 = 27;
+export const R_DR6 = 28;
+export const R_DR7 = 29;
+export const R_STAR = 30;
+export const R_LSTAR = 31;
+export const R_CSTAR = 32;
+export const R_FMASK = 33;
+export const R_KERNEL_GS_BASE = 34;
+export const R_SYSENTER_CS = 35;
+export const R_SYSENTER_ESP = 36;
+export const R_SYSENTER_EIP = 37;
+export const R_TSC_AUX = 38;
+/** Added to the number of executed steps to give the TSC; raised by the host for modelled exit costs. */
+export const R_TSC_OFFSET = 39;
+export const R_GDTR_BASE = 40;
+export const R_GDTR_LIMIT = 41;
+export const R_IDTR_BASE = 42;
+export const R_IDTR_LIMIT = 43;
+
+// Segment registers: 8 of each, in the order of SEG_*.
+export const SEG_ES = 0;
+export const SEG_CS = 1;
+export const SEG_SS = 2;
+export const SEG_DS = 3;
+export const SEG_FS = 4;
+export const SEG_GS = 5;
+export const SEG_LDTR = 6;
+export const SEG_TR = 7;
+export const R_SEL = 48;
+export const R_BASE = 56;
+export const R_LIMIT = 64;
+/** Access rights in VMX format (SDM vol. 3, 24.4.1): type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
+export const R_ATTR = 72;
+
+/** First slot that is not an architectural register. */
+export const S_FIRST = 80;
+/** Host wrote a register that decides the CPU mode or address translation: recompute and flush on the next run. */
+export const S_DIRTY = 80;
+/** 1: the CPU answers as AMD (VMMCALL native), 0: as Intel (VMCALL native). */
+export const S_VENDOR = 81;
+/** Physical-address width in bits. */
+export const S_MAXPHYADDR = 82;
+/** Steps executed so far: one per instruction, one per REP iteration. */
+export const S_STEPS = 83;
+/** Interruptibility in VMX format: bit 0 STI shadow, bit 1 MOV-SS shadow, bit 3 NMIs blocked. */
+export const S_INTERRUPTIBILITY = 84;
+/** Exits asked for: bit 0 interrupt window, bit 1 NMI window. */
+export const S_WINDOW = 85;
+/** Exception bitmap: bit n set makes exception vector n an exit instead of an IDT delivery. */
+export const S_EXCEPTION_BITMAP = 86;
+/** Intercepts: see INTERCEPT_*. */
+export const S_INTERCEPT = 87;
+/** Event to deliver at the next run, VMX VM-entry interruption-information format; see EVENT_*. */
+export const S_INJECT = 88;
+export const S_INJECT_ERROR = 89;
+/** Instruction length for an injected soft interrupt or exception. */
+export const S_INJECT_LEN = 90;
+/** Exit information. */
+export const S_EXIT_CODE = 91;
+export const S_EXIT_LEN = 92;
+export const S_EXIT_Q0 = 93;
+export const S_EXIT_Q1 = 94;
+export const S_EXIT_DATA = 95;
+/** CPL, kept by the core; equals SS.DPL outside real mode. */
+export const S_CPL = 96;
+/** Lazy flags: operation, result, second source. Only meaningful inside run(). */
+export const S_CC_OP = 97;
+export const S_CC_DST = 98;
+export const S_CC_SRC = 99;
+/** MMIO and string-I/O accesses of the current instruction that the host has completed: count, then entries. */
+export const S_IOQ_COUNT = 100;
+export const S_IOQ = 101;
+export const IOQ_CAPACITY = 16;
+/** Code-mode dependent values the core derives from the registers. */
+export const S_TLB_VERSION = 118;
+export const S_SLOTS = 128;
+
+/** Bytes from one vCPU's state block to the next: slots, then TLBs. */
+export const STATE_STRIDE = 32768;
+
+// ---- events (S_INJECT), VMX format ----
+export const EVENT_VALID = 0x80000000;
+export const EVENT_HAS_ERROR = 0x800;
+export const EVENT_TYPE_EXTERNAL = 0;
+export const EVENT_TYPE_NMI = 2;
+export const EVENT_TYPE_EXCEPTION = 3;
+export const EVENT_TYPE_SOFT_INT = 4;
+export const EVENT_TYPE_PRIV_SOFT_EXCEPTION = 5;
+export const EVENT_TYPE_SOFT_EXCEPTION = 6;
+
+// ---- S_INTERRUPTIBILITY ----
+export const SHADOW_STI = 1;
+export const SHADOW_MOV_SS = 2;
+export const BLOCKED_BY_NMI = 8;
+
+// ---- S_WINDOW ----
+export const WINDOW_INTERRUPT = 1;
+export const WINDOW_NMI = 2;
+
+// ---- S_INTERCEPT ----
+export const INTERCEPT_PAUSE = 1;
+export const INTERCEPT_RDTSC = 2;
+export const INTERCEPT_INVLPG = 4;
+export const INTERCEPT_MOV_CR3 = 8;
+
+// ---- exit codes (S_EXIT_CODE); qualification in Q0, Q1, DATA ----
+/** The step budget is used up. */
+export const EXIT_BUDGET = 0;
+/** VMCALL or VMMCALL, whichever is native to the vendor. */
+export const EXIT_HYPERCALL = 1;
+/** WRMSR of an MSR the CPU does not own: Q0 = MSR (ECX), DATA = EDX:EAX. */
+export const EXIT_WRMSR = 2;
+/** RDMSR of an MSR the CPU does not own: Q0 = MSR (ECX). */
+export const EXIT_RDMSR = 3;
+export const EXIT_CPUID = 4;
+export const EXIT_HLT = 5;
+/** Port access: Q0 = port, Q1 = size | in << 4 | string << 5 | rep << 6, DATA = value written. */
+export const EXIT_IO = 6;
+/** Access outside RAM: Q0 = guest-physical address, Q1 = size | write << 4, DATA = value written. */
+export const EXIT_MMIO = 7;
+/** An exception in the exception bitmap: Q0 = vector | has-error << 11, Q1 = error code, DATA = faulting address (#PF). */
+export const EXIT_EXCEPTION = 8;
+export const EXIT_INTERRUPT_WINDOW = 9;
+export const EXIT_NMI_WINDOW = 10;
+/** Triple fault. */
+export const EXIT_SHUTDOWN = 11;
+export const EXIT_PAUSE = 12;
+/** MOV to or from CR8: Q0 = 0 write / 1 read, Q1 = GPR number, DATA = value written. */
+export const EXIT_CR8 = 13;
+export const EXIT_RDTSC = 14;
+export const EXIT_INVLPG = 15;
+export const EXIT_MOV_CR3 = 16;
+export const EXIT_WBINVD = 17;
+export const EXIT_INVD = 18;
+export const EXIT_XSETBV = 19;
+export const EXIT_MWAIT = 20;
+export const EXIT_MONITOR = 21;
+export const EXIT_RSM = 22;
+/** The core cannot go on: Q0 = one of INTERNAL_*, Q1 = address. Never the guest's fault alone. */
+export const EXIT_INTERNAL = 23;
+
+/** A page table, descriptor table, stack of an event delivery, or code lies outside RAM. */
+export const INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM = 1;
+/** One instruction made more MMIO accesses than IOQ_CAPACITY. */
+export const INTERNAL_IO_QUEUE_FULL = 2;

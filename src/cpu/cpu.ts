@@ -1,0 +1,97 @@
+/**
+ * The `Cpu` interface: what every engine that executes guest code offers to KVM and to the machine.
+ * An engine knows x86 and guest-physical RAM; it knows nothing of KVM, APICs or devices.
+ */
+import type { Exit } from './exit.ts';
+
+export type Vendor = 'intel' | 'amd';
+
+export interface CpuOptions {
+  /** Number of virtual processors, 1 … 4096. */
+  readonly vcpus: number;
+  /** Bytes of guest RAM from guest-physical address 0; a multiple of 4096. */
+  readonly memory: number;
+  /** Decides which of VMCALL and VMMCALL exits and which raises #UD. */
+  readonly vendor: Vendor;
+}
+
+/** Several virtual processors over one guest-physical memory. */
+export interface Cpu {
+  readonly vcpuCount: number;
+  readonly vendor: Vendor;
+  /** Guest RAM from guest-physical address 0. Writes through this view must be announced with `memoryWritten`. */
+  readonly memory: Uint8Array;
+  vcpu(index: number): CpuState;
+  /**
+   * Delivers a pending injection, then executes at most `budget` steps (one per instruction, one per REP iteration)
+   * on vCPU `index` and returns why it stopped. The result is reused by the next call for the same vCPU.
+   */
+  run(index: number, budget: number): Exit;
+  /** Tells the engine that the host wrote guest RAM, so that translated or decoded code there is dropped. */
+  memoryWritten(address: number, length: number): void;
+}
+
+/**
+ * The register file and event interface of one virtual processor. Ids are those of `registers.ts`.
+ * `lo`, `hi` and `set` never allocate; `get` and `put` are the comfortable 64-bit view.
+ */
+export interface CpuState {
+  readonly index: number;
+  /** Low 32 bits, unsigned. */
+  lo(id: number): number;
+  /** High 32 bits, unsigned. */
+  hi(id: number): number;
+  /** Writes a register from two unsigned (or int32) halves. */
+  set(id: number, lo: number, hi: number): void;
+  /** The value as a bigint in [0, 2^64). */
+  get(id: number): bigint;
+  /** Writes the low 64 bits of `value`. */
+  put(id: number, value: bigint): void;
+
+  /** Current privilege level, 0 … 3 (0 in real mode). */
+  readonly cpl: number;
+  /** EFER.LMA && CS.L. */
+  readonly is64bit: boolean;
+  /** Instructions and REP iterations executed so far. */
+  readonly steps: number;
+
+  /**
+   * Queues an event for delivery through the IDT at the next `run()`; VMX VM-entry interruption-information format:
+   * vector 7:0, type 10:8, deliver-error-code 11, valid 31 (`EVENT_*` of core/layout.ts).
+   */
+  inject(info: number, errorCode: number, instructionLength: number): void;
+  /** The queued injection, 0 if none. */
+  readonly injected: number;
+  /** VMX interruptibility state: bit 0 STI shadow, bit 1 MOV-SS shadow, bit 3 NMIs blocked. */
+  interruptibility: number;
+  /** Ask for an exit as soon as an interrupt (bit 0) or an NMI (bit 1) could be taken. */
+  window: number;
+  /** Bit n makes exception vector n an exit. */
+  exceptionBitmap: number;
+  /** INTERCEPT_* bits of core/layout.ts. */
+  intercepts: number;
+
+  /**
+   * Moves RIP past the instruction of the last exit (masked to 32 bits outside 64-bit mode) and clears the interrupt shadow.
+   * A single-step trap due to RFLAGS.TF is left to the caller.
+   */
+  skipInstruction(): void;
+  /** Finishes the last `io` exit: `value` is what an IN read, ignored for OUT. */
+  completeIo(value: number): void;
+  /** Finishes the last `mmio` exit: the value a read returns, ignored for a write. */
+  completeMmio(valueLo: number, valueHi: number): void;
+  /** Drops cached address translations. */
+  flushTlb(): void;
+  /** Sets the architectural state to that after INIT/RESET (SDM vol. 3, table 10-1); RDX := `signature`; CD and NW survive an INIT. */
+  reset(kind: 'reset' | 'init', signature: number): void;
+  /**
+   * Translates a linear address with the vCPU's paging state, without side effects. Returns the guest-physical address or -1.
+   * Permissions are not checked.
+   */
+  translate(linear: bigint): number;
+  /**
+   * Writes guest memory at a linear address as the guest itself would at its current CPL.
+   * Returns null, or the exception the guest would get: {vector, errorCode, address}.
+   */
+  writeLinear(linear: bigint, bytes: Uint8Array): { vector: number; errorCode: number; address: bigint } | null;
+}

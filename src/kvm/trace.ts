@@ -1,0 +1,57 @@
+/**
+ * KVM's trace events as values, with the fields of arch/x86/kvm/trace.h. Text is made by `src/trace/`, one formatter per event.
+ * 64-bit fields are bigints in [0, 2^64). Every event carries the index of the vCPU whose thread emitted it.
+ */
+export type KvmTraceEvent = { readonly vcpu: number } & (
+  | { readonly event: 'kvm_entry'; readonly rip: bigint; readonly intrInfo: number; readonly errorCode: number }
+  | {
+      readonly event: 'kvm_exit';
+      /** Vendor's exit number (VMX basic reason, SVM exit code). */
+      readonly reason: number;
+      readonly rip: bigint;
+      readonly info1: bigint;
+      readonly info2: bigint;
+      readonly intrInfo: number;
+      readonly errorCode: number;
+    }
+  | {
+      readonly event: 'kvm_hypercall';
+      readonly nr: bigint;
+      readonly a0: bigint;
+      readonly a1: bigint;
+      readonly a2: bigint;
+      readonly a3: bigint;
+    }
+  | { readonly event: 'kvm_msr'; readonly write: boolean; readonly msr: number; readonly data: bigint; readonly fault: boolean }
+  | { readonly event: 'kvm_apic'; readonly write: boolean; /** Register offset, e.g. 0x300. */ readonly reg: number; readonly value: bigint }
+  | { readonly event: 'kvm_apic_ipi'; readonly icrLow: number; readonly destId: number }
+  | {
+      readonly event: 'kvm_apic_accept_irq';
+      /** vcpu_id of the target. */
+      readonly apicid: number;
+      readonly deliveryMode: number;
+      readonly triggerMode: 0 | 1;
+      readonly vector: number;
+    }
+  | { readonly event: 'kvm_eoi'; readonly apicid: number; /** -1 if nothing was in service. */ readonly vector: number }
+  | { readonly event: 'kvm_pv_eoi'; readonly apicid: number; readonly vector: number }
+  | { readonly event: 'kvm_inj_virq'; readonly irq: number; readonly soft: boolean; readonly reinjected: boolean }
+  | { readonly event: 'kvm_inj_nmi' }
+  | { readonly event: 'kvm_inj_exception'; readonly vector: number; readonly errorCode: number | null; readonly reinjected: boolean }
+  | {
+      readonly event: 'kvm_cpuid';
+      readonly func: number;
+      readonly index: number;
+      readonly eax: number;
+      readonly ebx: number;
+      readonly ecx: number;
+      readonly edx: number;
+      readonly found: boolean;
+    }
+  | { readonly event: 'kvm_pio'; readonly write: boolean; readonly port: number; readonly size: number; readonly value: number }
+  | { readonly event: 'kvm_mmio'; readonly write: boolean; readonly gpa: bigint; readonly size: number; readonly value: bigint }
+  | { readonly event: 'kvm_cr'; readonly write: boolean; readonly cr: number; readonly value: bigint }
+  | { readonly event: 'kvm_userspace_exit'; readonly reason: string }
+);
+
+export type KvmTraceEventName = KvmTraceEvent['event'];

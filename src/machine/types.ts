@@ -1,0 +1,111 @@
+/** How a virtual machine is set up and what a run of it yields. */
+import type { Vendor } from '../cpu/cpu.ts';
+import type { KvmTraceEvent } from '../kvm/trace.ts';
+import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
+
+/**
+ * State in which vCPUs start (what firmware would have done).
+ * `reset`: architectural reset state, RIP at 0xFFFF0, xAPIC, software-disabled APIC, APs wait for SIPI.
+ * `real16`: CS:IP = 0:entry, flat 64 KiB segments. `prot32`: flat 32-bit segments, paging off. `long64`: 64-bit, identity-mapped
+ * RAM and APIC page by 4-level paging. `compat32`: long mode with a 32-bit code segment.
+ */
+export type StartMode = 'reset' | 'real16' | 'prot32' | 'long64' | 'compat32';
+
+/** APIC state at start: enabled in this mode with SVR = 0x1FF, or as after reset, or globally disabled. */
+export type ApicStart = 'x2apic' | 'xapic' | 'reset' | 'disabled';
+
+/** What the application processors do at start: HLT with IF=0, wait for SIPI, or run from the entry point like vCPU 0. */
+export type ApStart = 'halted' | 'wait-for-sipi' | 'run';
+
+export interface MachineOptions {
+  /** 1 … 4096. Default 1. */
+  readonly vcpus?: number;
+  /** Bytes of RAM; default 16 MiB, at most 2 GiB. */
+  readonly memory?: number;
+  readonly kvm?: string;
+  readonly vendor?: Vendor;
+  readonly seed?: number;
+  readonly mode?: StartMode;
+  /** CPL at start for prot32, long64, compat32. Default 0. */
+  readonly cpl?: 0 | 3;
+  readonly apic?: ApicStart;
+  readonly aps?: ApStart;
+  readonly apicIds?: readonly number[];
+  readonly x2apicApi?: number;
+  readonly enforcePvFeatures?: boolean;
+  readonly pvFeatures?: number;
+  readonly disabledQuirks?: number;
+  readonly vectorHashing?: boolean;
+  /** Steps over all vCPUs before the run ends with `budget`. Default 50,000,000. */
+  readonly budget?: number;
+  /** Record every trace event and exit. Default true. */
+  readonly record?: boolean;
+}
+
+/** How a run ended. `ok` of a guest's own exit is its status. */
+export type RunEnd =
+  /** The guest wrote a status to the debug-exit port. */
+  | { readonly kind: 'exit'; readonly status: number }
+  /** Every vCPU is halted or waits for SIPI and nothing is pending. */
+  | { readonly kind: 'halted' }
+  | { readonly kind: 'budget'; readonly steps: number }
+  | { readonly kind: 'shutdown'; readonly vcpu: number; readonly rip: bigint }
+  | { readonly kind: 'host-bug'; readonly vcpu: number; readonly bug: string; readonly cve?: string; readonly detail: string }
+  | { readonly kind: 'internal-error'; readonly vcpu: number; readonly detail: string };
+
+export interface LapicView {
+  readonly id: number;
+  readonly mode: 'disabled' | 'xapic' | 'x2apic';
+  readonly enabled: boolean;
+  readonly irr: readonly number[];
+  readonly isr: readonly number[];
+  readonly tmr: readonly number[];
+  readonly tpr: number;
+  readonly ppr: number;
+  readonly icr: bigint;
+  readonly svr: number;
+  readonly ldr: number;
+  readonly apicBase: bigint;
+}
+
+export interface VcpuView {
+  readonly index: number;
+  readonly apicId: number;
+  readonly mpState: MpState;
+  /** Every register of registers.ts by name. */
+  readonly registers: Readonly<Record<string, bigint>>;
+  readonly lapic: LapicView;
+  readonly nmiPending: number;
+  readonly smiPending: boolean;
+  readonly initPending: boolean;
+  /** SIPI vector if one is pending. */
+  readonly sipiPending: number | null;
+  readonly counters: Readonly<VcpuCounters>;
+  readonly steps: number;
+}
+
+export interface RunResult {
+  readonly end: RunEnd;
+  readonly era: string;
+  readonly vendor: Vendor;
+  readonly seed: number;
+  readonly vcpus: readonly VcpuView[];
+  /** Registers of each vCPU by name when it started. */
+  readonly start: readonly Readonly<Record<string, bigint>>[];
+  /** Every exit, all vCPUs, in the order in which they happened. */
+  readonly exits: readonly ExitRecord[];
+  readonly trace: readonly KvmTraceEvent[];
+  /** Sum over vCPUs. */
+  readonly counters: Readonly<VcpuCounters>;
+  /** What the guest wrote to the serial port and the debug console. */
+  readonly console: string;
+  /** Values the guest wrote to the report port, in order: {vcpu, tag, value}. */
+  readonly reports: readonly GuestReport[];
+  readonly steps: number;
+}
+
+/** One value a guest reported (guest/include/report.inc). */
+export interface GuestReport {
+  readonly vcpu: number;
+  readonly value: number;
+}
