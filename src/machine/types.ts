@@ -102,6 +102,10 @@ export interface RunResult {
   /** Values the guest wrote to the report port, in order: {vcpu, tag, value}. */
   readonly reports: readonly GuestReport[];
   readonly steps: number;
+  /** Things worth knowing that are no failure, one line each: ports and addresses nobody answers, in order of first use. */
+  readonly notes: readonly string[];
+  /** Guest RAM itself, not a copy: valid until the VM runs again or is disposed of. */
+  readonly memory: Uint8Array;
 }
 
 /** One value a guest reported (guest/include/report.inc). */

@@ -1,0 +1,73 @@
+/**
+ * The public API of kvmscope, and nothing else.
+ *
+ *     const vm = await createVm({ vcpus: 4, kvm: '6.18' });
+ *     vm.load('mov eax, 3\n hlt');
+ *     const run = vm.run();                       // run.vcpus[0].registers.rax === 3n
+ *
+ *     const program = openProgram('guest/pv-ipi/send-to-three.S');
+ *     const outcome = await runProgram(program);  // outcome.run, outcome.checks, outcome.pass
+ *     const report = await verifyPrograms(['guest']);
+ */
+
+// What CPUs and KVM are made of.
+export type { Cpu, CpuOptions, CpuState } from './cpu/cpu.ts';
+export type { Exit, ExitReason } from './cpu/exit.ts';
+export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
+export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
+export { ERAS, eraMatches, resolveEra, SWITCHES } from './kvm/eras.ts';
+export type { KvmTraceEvent, KvmTraceEventName } from './kvm/trace.ts';
+export type {
+  ExitRecord,
+  FastpathVerdict,
+  KvmObserver,
+  KvmOptions,
+  MpState,
+  VcpuCounters,
+  VcpuRunResult,
+} from './kvm/types.ts';
+// Check expectations; run one program or many.
+export { type CheckResult, describeChecks, evaluate } from './lab/expect.ts';
+export {
+  type OpenedProgram,
+  type OpenOptions,
+  openProgram,
+  type ProgramOutcome,
+  runProgram,
+} from './lab/open.ts';
+export {
+  findPrograms,
+  type ProgramReport,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyPrograms,
+} from './lab/verify.ts';
+// Virtual machines.
+export { BOOT_LAYOUT } from './machine/boot-state.ts';
+export { createVm } from './machine/machine.ts';
+export type {
+  ApicStart,
+  ApStart,
+  GuestReport,
+  LapicView,
+  MachineOptions,
+  RunEnd,
+  RunResult,
+  StartMode,
+  VcpuView,
+} from './machine/types.ts';
+export type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './machine/vm.ts';
+// Programs: sources, images, listings, expectation headers.
+export {
+  type AssembleOptions,
+  AssemblyError,
+  assemble,
+  type Diagnostic,
+  type LineEntry,
+  listing,
+  locate,
+  type Program,
+  type SourceLocation,
+} from './program/assembler.ts';
+export { type Expectation, type ExpectationCondition, type ProgramHeader, parseHeader } from './program/header.ts';
+export { loadProgram } from './program/load.ts';

@@ -1,0 +1,60 @@
+/** A virtual machine as a library user sees it; `machine.ts` implements it. */
+import type { Kvm } from '../kvm/x86.ts';
+import type { Program } from '../program/assembler.ts';
+import type { MachineOptions, RunResult, StartMode, VcpuView } from './types.ts';
+
+/** Limits of one `run()`; what is absent comes from the options the VM was made with. */
+export interface RunOptions {
+  /** Steps (instructions and REP iterations, and one per exit) over all vCPUs. */
+  readonly budget?: number;
+  /** Starts the scheduler's generator anew. */
+  readonly seed?: number;
+}
+
+/** How `Vm.load` reads what it is given. */
+export interface LoadOptions {
+  /** Name for error messages and the line map of source text; default 'program.S'. */
+  readonly fileName?: string;
+  /** Where a flat binary goes and source text starts; default 0x1000. */
+  readonly origin?: number;
+}
+
+/** Registers by name (`registers.ts`); numbers are taken as 64-bit two's complement. */
+export type RegisterValues = Readonly<Record<string, bigint | number>>;
+
+export interface Vm {
+  /** The options in force, every default filled in. */
+  readonly options: ResolvedMachineOptions;
+  /** Guest RAM from guest-physical address 0, to read. Change it with `write`. */
+  readonly memory: Uint8Array;
+  /** The program of the last `load`. */
+  readonly program: Program | undefined;
+  /** KVM of this VM: MSRs, LAPICs, MP states, counters. */
+  readonly kvm: Kvm;
+  /**
+   * Resets the whole VM and puts a program into it: source text (GNU Intel syntax), an assembled `Program`, or the bytes of an
+   * ELF file or flat binary. Settings in an expectation header are not applied here, since the machine already exists:
+   * `openProgram` reads them and gives the options for `createVm`.
+   */
+  load(program: string | Program | Uint8Array, options?: LoadOptions): Program;
+  /** Runs until the guest ends, nothing can happen any more, or the budget is used up. Call again to go on. */
+  run(options?: RunOptions): RunResult;
+  /** One KVM_RUN of one vCPU with a budget of `steps` (default 1), outside the scheduler. Returns the state afterwards. */
+  step(vcpu?: number, steps?: number): VcpuView;
+  /** The state of one vCPU now, as a copy. */
+  vcpu(index: number): VcpuView;
+  setRegisters(index: number, values: RegisterValues): void;
+  /** Writes guest RAM and tells the engine. */
+  write(address: number, bytes: Uint8Array): void;
+  /** Gives the engine back for reuse; the VM and `memory` of its results must not be used afterwards. */
+  dispose(): void;
+}
+
+/** MachineOptions with every default filled in. */
+export type ResolvedMachineOptions = Readonly<
+  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode'>> & {
+    mode: StartMode;
+    apicIds?: readonly number[];
+    pvFeatures?: number;
+  }
+>;
