@@ -22,8 +22,19 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly a2: bigint;
       readonly a3: bigint;
     }
-  | { readonly event: 'kvm_msr'; readonly write: boolean; readonly msr: number; readonly data: bigint; readonly fault: boolean }
-  | { readonly event: 'kvm_apic'; readonly write: boolean; /** Register offset, e.g. 0x300. */ readonly reg: number; readonly value: bigint }
+  | {
+      readonly event: 'kvm_msr';
+      readonly write: boolean;
+      readonly msr: number;
+      readonly data: bigint;
+      readonly fault: boolean;
+    }
+  | {
+      readonly event: 'kvm_apic';
+      readonly write: boolean /** Register offset, e.g. 0x300. */;
+      readonly reg: number;
+      readonly value: bigint;
+    }
   | { readonly event: 'kvm_apic_ipi'; readonly icrLow: number; readonly destId: number }
   | {
       readonly event: 'kvm_apic_accept_irq';
@@ -33,11 +44,16 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly triggerMode: 0 | 1;
       readonly vector: number;
     }
-  | { readonly event: 'kvm_eoi'; readonly apicid: number; /** -1 if nothing was in service. */ readonly vector: number }
+  | { readonly event: 'kvm_eoi'; readonly apicid: number /** -1 if nothing was in service. */; readonly vector: number }
   | { readonly event: 'kvm_pv_eoi'; readonly apicid: number; readonly vector: number }
   | { readonly event: 'kvm_inj_virq'; readonly irq: number; readonly soft: boolean; readonly reinjected: boolean }
   | { readonly event: 'kvm_inj_nmi' }
-  | { readonly event: 'kvm_inj_exception'; readonly vector: number; readonly errorCode: number | null; readonly reinjected: boolean }
+  | {
+      readonly event: 'kvm_inj_exception';
+      readonly vector: number;
+      readonly errorCode: number | null;
+      readonly reinjected: boolean;
+    }
   | {
       readonly event: 'kvm_cpuid';
       readonly func: number;
@@ -48,8 +64,20 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly edx: number;
       readonly found: boolean;
     }
-  | { readonly event: 'kvm_pio'; readonly write: boolean; readonly port: number; readonly size: number; readonly value: number }
-  | { readonly event: 'kvm_mmio'; readonly write: boolean; readonly gpa: bigint; readonly size: number; readonly value: bigint }
+  | {
+      readonly event: 'kvm_pio';
+      readonly write: boolean;
+      readonly port: number;
+      readonly size: number;
+      readonly value: number;
+    }
+  | {
+      readonly event: 'kvm_mmio';
+      readonly write: boolean;
+      readonly gpa: bigint;
+      readonly size: number;
+      readonly value: bigint;
+    }
   | { readonly event: 'kvm_cr'; readonly write: boolean; readonly cr: number; readonly value: bigint }
   | { readonly event: 'kvm_userspace_exit'; readonly reason: string }
 );

@@ -64,9 +64,21 @@ export type VcpuRunResult =
   /** Executed PAUSE or SCHED_YIELD: another vCPU should run. */
   | { readonly kind: 'yield' }
   /** KVM_EXIT_IO; finish with `completeIo`. */
-  | { readonly kind: 'io'; readonly direction: 'in' | 'out'; readonly port: number; readonly size: number; readonly value: number }
+  | {
+      readonly kind: 'io';
+      readonly direction: 'in' | 'out';
+      readonly port: number;
+      readonly size: number;
+      readonly value: number;
+    }
   /** KVM_EXIT_MMIO; finish with `completeMmio`. */
-  | { readonly kind: 'mmio'; readonly direction: 'read' | 'write'; readonly gpa: bigint; readonly size: number; readonly value: bigint }
+  | {
+      readonly kind: 'mmio';
+      readonly direction: 'read' | 'write';
+      readonly gpa: bigint;
+      readonly size: number;
+      readonly value: bigint;
+    }
   /** KVM_EXIT_HYPERCALL (MAP_GPA_RANGE); finish with `completeHypercall`. */
   | { readonly kind: 'hypercall'; readonly nr: bigint; readonly args: readonly bigint[]; readonly longmode: boolean }
   /** KVM_EXIT_SHUTDOWN: triple fault. */
