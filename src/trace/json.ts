@@ -1,0 +1,84 @@
+/**
+ * The machine-readable form of results, version 1. Every document is one object `{"kvmscope": 1, "command": …, "ok": …, …}`.
+ *
+ * - Registers, addresses, MSR values and other 64-bit quantities are strings `"0x…"` in lower-case hexadecimal without padding,
+ *   because JSON numbers lose precision above 2^53. Counts, ids, vectors, line numbers and 32-bit fields are numbers.
+ * - A field that has no value is absent or null; a reader must ignore fields it does not know. Fields are only ever added within
+ *   a version; anything else raises the number in `kvmscope`.
+ *
+ * A run (`run` has one or more in `runs`):
+ *
+ *     era, vendor, seed, steps
+ *     end:      {kind: "exit", status} | {kind: "halted"} | {kind: "budget", steps} | {kind: "shutdown", vcpu, rip}
+ *               | {kind: "host-bug", vcpu, bug, cve?, detail} | {kind: "internal-error", vcpu, detail}
+ *     exits:    [{n, vcpu, name, reason, rip, source?: {file, line, text}, before: {rax: "0x…", …}, after: {…},
+ *                fastpath?: {taken, reason}, events: [event]}]
+ *     trace:    [event] where event = {event, vcpu, …its fields, text: "KVM's own words"}
+ *     vcpus:    [{index, apicId, mpState, registers: {…}, start: {…}, lapic: {…}, nmiPending, smiPending, initPending,
+ *                sipiPending, counters: {…, byReason: {…}}, steps}]
+ *     counters: as in vcpus, summed
+ *     console:  text the guest printed;  reports: [{vcpu, value}];  notes: [text]
+ */
+import { GENERAL_REGISTERS } from '../cpu/registers.ts';
+import type { KvmTraceEvent } from '../kvm/trace.ts';
+import type { RunResult } from '../machine/types.ts';
+import { formatEvent, type TraceDialect } from './ftrace.ts';
+import type { SourcePlace } from './notebook.ts';
+
+/** The number in every document's `kvmscope` field. */
+export const JSON_VERSION = 1;
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/** Plain data with every bigint as "0x…"; undefined fields left out, Maps as objects. */
+export function toJson(value: unknown): Json {
+  if (value === null || value === undefined) return null;
+  if (typeof value === 'bigint') return `0x${value.toString(16)}`;
+  if (typeof value === 'boolean' || typeof value === 'number' || typeof value === 'string') return value;
+  if (Array.isArray(value)) return value.map(toJson);
+  const entries = value instanceof Map ? [...value] : Object.entries(value);
+  return Object.fromEntries(entries.filter(([, v]) => v !== undefined).map(([k, v]) => [String(k), toJson(v)]));
+}
+
+const generalRegisters = (values: readonly bigint[]): Record<string, bigint> =>
+  Object.fromEntries(GENERAL_REGISTERS.map((register, i) => [register.name, values[i]]));
+
+const event = (e: KvmTraceEvent, dialect: TraceDialect): Json => toJson({ ...e, text: formatEvent(e, dialect) });
+
+/** One run in the shape above. */
+export function runToJson(run: RunResult, locate?: (address: bigint) => SourcePlace | undefined): Json {
+  const place = (rip: bigint): unknown => {
+    const found = locate?.(rip);
+    return found && { file: found.file, line: found.line, text: found.source.trim() };
+  };
+  return toJson({
+    era: run.era,
+    vendor: run.vendor,
+    seed: run.seed,
+    steps: run.steps,
+    end: run.end,
+    exits: run.exits.map((record, i) => ({
+      n: i + 1,
+      vcpu: record.vcpu,
+      name: record.name,
+      reason: record.reason,
+      rip: record.rip,
+      source: place(record.rip),
+      before: generalRegisters(record.before),
+      after: generalRegisters(record.after),
+      fastpath: record.fastpath,
+      events: record.events.map((e) => event(e, run)),
+    })),
+    trace: run.trace.map((e) => event(e, run)),
+    vcpus: run.vcpus.map((vcpu) => ({ ...vcpu, start: run.start[vcpu.index] })),
+    counters: run.counters,
+    console: run.console,
+    reports: run.reports,
+    notes: run.notes,
+  });
+}
+
+/** A whole document: version, command and verdict first, then the command's own fields. */
+export function document(command: string, ok: boolean, fields: Readonly<Record<string, unknown>>): string {
+  return `${JSON.stringify({ kvmscope: JSON_VERSION, command, ok, ...(toJson(fields) as Record<string, Json>) }, null, 2)}\n`;
+}
