@@ -106,8 +106,12 @@ export const S_CC_SRC = 99;
 export const S_IOQ_COUNT = 100;
 export const S_IOQ = 101;
 export const IOQ_CAPACITY = 16;
-/** Code-mode dependent values the core derives from the registers. */
+/** Tag of the live TLB entries, 1 … 2047; raising it empties the TLBs. */
 export const S_TLB_VERSION = 118;
+/** The four PDPTEs that MOV to CR3 loads in PAE paging (SDM vol. 3, 4.4.1). */
+export const S_PDPTE = 119;
+/** A single-step trap or code breakpoint that is due before the next instruction: DR6 bits to set, 0 if none. */
+export const S_PENDING_DEBUG = 123;
 export const S_SLOTS = 128;
 
 /** Bytes from one vCPU's state block to the next: slots, then TLBs. */

@@ -1,0 +1,63 @@
+// Where things lie in the wasm memory, and guest-physical RAM.
+//
+// [static data][state blocks][page attributes][code map][decoded records][decoded pages][guest RAM]
+
+import { leaveInternal } from './state';
+import { INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, STATE_STRIDE } from './layout';
+import { codeWritten } from './code-cache';
+
+/** The page holds bytes that have been decoded: stores must look. */
+export const PAGE_CODE: u8 = 1;
+
+export let vcpuCount: i32 = 0;
+export let stateBase: usize = 0;
+/** One byte of PAGE_* bits per RAM page. */
+export let pageAttr: usize = 0;
+/** Three pointers (16-, 32-, 64-bit code) to decoded pages per RAM page. */
+export let codeMap: usize = 0;
+export let arena: usize = 0;
+export let arenaEnd: usize = 0;
+export let pagePool: usize = 0;
+export let pagePoolEnd: usize = 0;
+export let ramBase: usize = 0;
+export let ramSize: u64 = 0;
+
+const align = (value: usize): usize => (value + 65535) & ~65535;
+
+/** Lays the memory out; returns the bytes it needs. The caller grows the memory before the first use. */
+export function setup(vcpus: i32, ram: u32, records: u32, pages: u32, recordSize: u32, pageSize: u32): u32 {
+  vcpuCount = vcpus;
+  ramSize = ram;
+  const ramPages = <usize>(ram >> 12);
+  stateBase = align(__heap_base);
+  pageAttr = align(stateBase + (<usize>vcpus) * STATE_STRIDE);
+  codeMap = align(pageAttr + ramPages);
+  arena = align(codeMap + ramPages * 12);
+  arenaEnd = arena + <usize>records * recordSize;
+  pagePool = align(arenaEnd);
+  pagePoolEnd = pagePool + <usize>pages * pageSize;
+  ramBase = align(pagePoolEnd);
+  return ramBase + ram;
+}
+
+// Accesses by guest-physical address, for page tables. Aligned by their nature, so they never cross a page.
+export function physRead64(address: u64): u64 {
+  if (address + 8 > ramSize || address + 8 < 8) {
+    leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
+    return 0;
+  }
+  return load<u64>(ramBase + <usize>address);
+}
+export function physRead32(address: u64): u32 {
+  if (address + 4 > ramSize || address + 4 < 4) {
+    leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
+    return 0;
+  }
+  return load<u32>(ramBase + <usize>address);
+}
+/** Sets bits in the low byte of a page-table entry that was read before (A and D bits). */
+export function physSetBits(address: u64, bits: u8): void {
+  const host = ramBase + <usize>address;
+  store<u8>(host, load<u8>(host) | bits);
+  if (load<u8>(pageAttr + (<usize>address >> 12)) & PAGE_CODE) codeWritten(address, 1);
+}

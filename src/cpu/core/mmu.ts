@@ -1,0 +1,501 @@
+// Linear addresses: paging (SDM vol. 3, chapter 4), the software TLB, and guest memory accesses.
+//
+// A TLB entry is {u64 tag, u32 host address of the page, u32 page frame}. The tag is the linear page with the vCPU's TLB version in
+// its low 11 bits, so that one compare checks page, version and (by comparing the page of the last byte) that the access stays in the
+// page. Bit 11 of a write tag marks a page that holds decoded code: such stores miss the fast compare and are checked against it.
+
+import {
+  BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_LMA, EFER_NXE, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC, TLB_PRIVILEGE,
+  TLB_READ, TLB_TABLE, TLB_WRITE, codeMode, curRip, failed, flushTlb, isCanonical, leave, leaveInternal, longMode, raise, raiseError,
+  raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion, cpl, GP,
+} from './state';
+import {
+  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
+  S_IOQ_COUNT, S_PDPTE,
+} from './layout';
+import { PAGE_CODE, pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
+import { codeWritten } from './code-cache';
+
+export const READ: i32 = 0;
+export const WRITE: i32 = 1;
+export const EXEC: i32 = 2;
+
+const PTE_P: u64 = 1;
+const PTE_W: u64 = 2;
+const PTE_U: u64 = 4;
+const PTE_A: u8 = 0x20;
+const PTE_D: u8 = 0x40;
+const PTE_PS: u64 = 0x80;
+const PTE_NX: u64 = 1 << 63;
+const ADDRESS_MASK: u64 = 0x000ffffffffff000;
+
+// Page-fault error code bits.
+const PF_P: u32 = 1;
+const PF_W: u32 = 2;
+const PF_U: u32 = 4;
+const PF_RSVD: u32 = 8;
+const PF_I: u32 = 16;
+
+const TAG_CODE: u64 = 0x800;
+const PAGE_MASK: u64 = ~0xfff;
+
+/** Result of walk(): the guest-physical address. Only meaningful if it returned true. */
+let physical: u64 = 0;
+export function walked(): u64 {
+  return physical;
+}
+
+function fault(linear: u64, access: i32, user: bool, present: bool, reserved: bool): bool {
+  let error: u32 = present ? PF_P : 0;
+  if (access == WRITE) error |= PF_W;
+  if (user) error |= PF_U;
+  if (reserved) error |= PF_RSVD;
+  // The I/D bit is reported only when NX can be enforced (SDM vol. 3, 4.7).
+  if (access == EXEC && (reg(R_CR4) & CR4_PAE) != 0 && (reg(R_EFER) & EFER_NXE) != 0) error |= PF_I;
+  raisePageFault(linear, error);
+  return false;
+}
+
+/**
+ * Translates a linear address and checks permissions for an access of the given privilege; sets A and D bits.
+ * Returns false with a pending #PF (or an internal exit). Linear addresses must be canonical.
+ */
+export function walk(linear: u64, access: i32, user: bool): bool {
+  const cr0 = reg(R_CR0);
+  if ((cr0 & CR0_PG) == 0) {
+    physical = linear & 0xffffffff;
+    return true;
+  }
+  const cr4 = reg(R_CR4);
+  if ((cr4 & CR4_PAE) == 0) return walk32(linear & 0xffffffff, access, user, cr0, cr4);
+  const efer = reg(R_EFER);
+  const nxe = (efer & EFER_NXE) != 0;
+  const highReserved = reservedPhysicalBits() & ADDRESS_MASK | (nxe ? 0 : PTE_NX);
+  let writable: u64 = PTE_W;
+  let userOk: u64 = PTE_U;
+  let nx: u64 = 0;
+  let table: u64;
+  let level: i32;
+  let tables0: u64 = 0;
+  let tables1: u64 = 0;
+  let tables2: u64 = 0;
+  if (longMode) {
+    table = reg(R_CR3) & ADDRESS_MASK;
+    level = 3;
+  } else {
+    linear &= 0xffffffff;
+    const pdpte = reg(S_PDPTE + <i32>(linear >> 30));
+    if ((pdpte & PTE_P) == 0) return fault(linear, access, user, false, false);
+    table = pdpte & ADDRESS_MASK;
+    level = 1;
+  }
+  let entry: u64 = 0;
+  let where: u64 = 0;
+  for (;;) {
+    where = table | (((linear >> (12 + 9 * level)) & 0x1ff) << 3);
+    entry = physRead64(where);
+    if (failed()) return false;
+    if ((entry & PTE_P) == 0) return fault(linear, access, user, false, false);
+    // Bits 62:52 are ignored in 4-level paging and reserved (except with NX) in PAE paging.
+    let reserved = entry & (highReserved | (longMode ? 0 : 0x7ff0000000000000));
+    const large = level > 0 && (entry & PTE_PS) != 0;
+    if (level == 3) reserved |= entry & PTE_PS;
+    else if (large) reserved |= level == 2 ? entry & 0x3fffe000 : entry & 0x1fe000;
+    if (reserved) return fault(linear, access, user, true, true);
+    writable &= entry;
+    userOk &= entry;
+    nx |= entry & PTE_NX;
+    if (level == 0 || (large && level < 3)) break;
+    if (level == 3) tables0 = where;
+    else if (level == 2) tables1 = where;
+    else tables2 = where;
+    table = entry & ADDRESS_MASK;
+    level--;
+  }
+  if (user && !userOk) return fault(linear, access, user, true, false);
+  if (access == WRITE && !writable && (user || (cr0 & CR0_WP) != 0)) return fault(linear, access, user, true, false);
+  if (access == EXEC && nx) return fault(linear, access, user, true, false);
+  if (tables0) setAccessed(tables0);
+  if (tables1) setAccessed(tables1);
+  if (tables2) setAccessed(tables2);
+  markLeaf(where, <u8>entry, access);
+  const offsetMask = ((<u64>1) << (12 + 9 * level)) - 1;
+  physical = (entry & ADDRESS_MASK & ~offsetMask) | (linear & offsetMask);
+  return true;
+}
+
+function setAccessed(where: u64): void {
+  if ((load<u8>(ramBase + <usize>where) & PTE_A) == 0) physSetBits(where, PTE_A);
+}
+function markLeaf(where: u64, entry: u8, access: i32): void {
+  const bits = access == WRITE ? PTE_A | PTE_D : PTE_A;
+  if ((entry & bits) != bits) physSetBits(where, bits);
+}
+
+function walk32(linear: u64, access: i32, user: bool, cr0: u64, cr4: u64): bool {
+  const pdeAt = (reg(R_CR3) & 0xfffff000) | ((linear >> 22) << 2);
+  const pde = physRead32(pdeAt);
+  if (failed()) return false;
+  if ((pde & 1) == 0) return fault(linear, access, user, false, false);
+  let entry = pde;
+  let where = pdeAt;
+  const large = (pde & 0x80) != 0 && (cr4 & CR4_PSE) != 0;
+  let permissions = pde;
+  if (!large) {
+    where = (pde & 0xfffff000) | (((linear >> 12) & 0x3ff) << 2);
+    entry = physRead32(where);
+    if (failed()) return false;
+    if ((entry & 1) == 0) return fault(linear, access, user, false, false);
+    permissions &= entry;
+  } else if (pde & 0x3fe000) {
+    // PSE-36 is not offered: bits 21:13 of a 4 MiB PDE are reserved.
+    return fault(linear, access, user, true, true);
+  }
+  if (user && (permissions & 4) == 0) return fault(linear, access, user, true, false);
+  if (access == WRITE && (permissions & 2) == 0 && (user || (cr0 & CR0_WP) != 0)) return fault(linear, access, user, true, false);
+  if (!large) setAccessed(pdeAt);
+  markLeaf(where, <u8>entry, access);
+  physical = large ? (entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
+  return true;
+}
+
+/** Enters a translation into the TLB table at `table` (TLB_READ …) of the privilege whose tables start at `base`. */
+function fill(base: usize, table: usize, linear: u64, address: u64): usize {
+  const entry = base + table + ((<usize>(linear >> 12) & (TLB_ENTRIES - 1)) << 4);
+  let tag = (linear & PAGE_MASK) | tlbVersion;
+  const frame = <u32>(address >> 12);
+  if (table == TLB_WRITE && (load<u8>(pageAttr + frame) & PAGE_CODE)) tag |= TAG_CODE;
+  store<u64>(entry, tag);
+  store<u32>(entry, <u32>(ramBase + (<usize>address & ~0xfff)), 8);
+  store<u32>(entry, frame, 12);
+  return entry;
+}
+
+// @ts-ignore: decorator
+@inline export function entryOf(base: usize, table: usize, linear: u64): usize {
+  return base + table + ((<usize>(linear >> 12) & (TLB_ENTRIES - 1)) << 4);
+}
+// @ts-ignore: decorator
+@inline function hit(entry: usize, linear: u64, size: i32): bool {
+  return load<u64>(entry) == (((linear + (size - 1)) & PAGE_MASK) | tlbVersion);
+}
+// @ts-ignore: decorator
+@inline export function host(entry: usize, linear: u64): usize {
+  return <usize>load<u32>(entry, 8) + <usize>(linear & 0xfff);
+}
+
+/** Forgets all write translations of a page frame in every vCPU's TLB: the page has become code. */
+export function forgetWrites(block: usize, frame: u32): void {
+  for (let p: usize = 0; p < 2; p++) {
+    const table = block + TLB_BASE + p * TLB_PRIVILEGE + TLB_WRITE;
+    for (let i: usize = 0; i < TLB_ENTRIES; i++) {
+      const entry = table + (i << 4);
+      if (load<u32>(entry, 12) == frame) store<u64>(entry, 0);
+    }
+  }
+}
+
+/** Linear to physical for a data access, through the TLB. Sets `physical`; false with a fault pending. */
+function translateData(linear: u64, write: bool, base: usize): bool {
+  const table = write ? TLB_WRITE : TLB_READ;
+  const entry = entryOf(base, table, linear);
+  if ((load<u64>(entry) & ~TAG_CODE) == ((linear & PAGE_MASK) | tlbVersion)) {
+    physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
+    return true;
+  }
+  if (!walk(linear, write ? WRITE : READ, base != st + TLB_BASE)) return false;
+  if ((physical | 0xfff) < ramSize) fill(base, table, linear, physical);
+  return true;
+}
+
+/** Index of the next host-completed access of this instruction. */
+let ioqNext: u64 = 0;
+export function ioqReset(): void {
+  ioqNext = 0;
+}
+/** Call when an instruction (or one REP iteration) that used completed accesses is done. */
+export function ioqDone(): void {
+  if (ioqNext) {
+    setReg(S_IOQ_COUNT, 0);
+    ioqNext = 0;
+  }
+}
+/** True if the host has completed the next access; its value is then in ioqValue. */
+let ioqValue: u64 = 0;
+function ioqTake(): bool {
+  if (ioqNext >= reg(S_IOQ_COUNT)) return false;
+  ioqValue = reg(S_IOQ + <i32>ioqNext);
+  ioqNext++;
+  setBrk(BRK_LOOKUP);
+  return true;
+}
+function ioqAsk(code: i32, q0: u64, q1: u64, data: u64): void {
+  if (ioqNext >= IOQ_CAPACITY) leaveInternal(INTERNAL_IO_QUEUE_FULL, q0);
+  else leave(code, q0, q1, data);
+}
+/** String I/O: asks the host for the access or takes what it completed. Returns the value read; check failed(). */
+export function portAccess(port: u32, size: i32, input: bool, rep: bool, value: u64): u64 {
+  if (ioqTake()) return ioqValue;
+  ioqAsk(EXIT_IO, port, size | (input ? 0x10 : 0) | 0x20 | (rep ? 0x40 : 0), value);
+  return 0;
+}
+
+function mmioRead(address: u64, size: i32, system: bool): u64 {
+  if (system) {
+    leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
+    return 0;
+  }
+  if (ioqTake()) return ioqValue;
+  ioqAsk(EXIT_MMIO, address, size, 0);
+  return 0;
+}
+function mmioWrite(address: u64, size: i32, value: u64, system: bool): void {
+  if (system) leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
+  else if (!ioqTake()) ioqAsk(EXIT_MMIO, address, size | 0x10, value);
+}
+
+function addressCheck(linear: u64, size: i32, stack: bool): bool {
+  if (!longMode) return true;
+  if (isCanonical(linear) && isCanonical(linear + (size - 1))) return true;
+  if (stack) raiseError(SS, 0);
+  else raise(NONCANONICAL);
+  return false;
+}
+
+function truncate(value: u64, size: i32): u64 {
+  return size == 8 ? value : value & (((<u64>1) << (size * 8)) - 1);
+}
+
+/** Loads `size` bytes: TLB misses, page crossings, MMIO. `base`: TLB tables of the privilege to use. */
+function loadSlow(linear: u64, size: i32, base: usize, stack: bool): u64 {
+  if (!longMode) linear &= 0xffffffff;
+  if (!addressCheck(linear, size, stack)) return 0;
+  const system = false;
+  if ((linear & 0xfff) + size > 0x1000) {
+    const first = <i32>(0x1000 - (linear & 0xfff));
+    const low = loadPart(linear, first, base);
+    if (failed()) return 0;
+    let second = linear + first;
+    if (!longMode) second &= 0xffffffff;
+    const high = loadPart(second, size - first, base);
+    return low | (high << (first * 8));
+  }
+  if (!translateData(linear, false, base)) return 0;
+  const address = physical;
+  if ((address | 0xfff) >= ramSize) return truncate(mmioRead(address, size, system), size);
+  const at = ramBase + <usize>address;
+  switch (size) {
+    case 1: return load<u8>(at);
+    case 2: return load<u16>(at);
+    case 4: return load<u32>(at);
+    default: return load<u64>(at);
+  }
+}
+function loadPart(linear: u64, size: i32, base: usize): u64 {
+  if (!translateData(linear, false, base)) return 0;
+  const address = physical;
+  let value: u64 = 0;
+  for (let i = 0; i < size; i++) {
+    const at = address + i;
+    const byte = (at | 0xfff) >= ramSize ? mmioRead(at, 1, false) & 0xff : <u64>load<u8>(ramBase + <usize>at);
+    if (failed()) return 0;
+    value |= byte << (i * 8);
+  }
+  return value;
+}
+
+function storeSlow(linear: u64, size: i32, value: u64, base: usize, stack: bool): void {
+  if (!longMode) linear &= 0xffffffff;
+  if (!addressCheck(linear, size, stack)) return;
+  if ((linear & 0xfff) + size > 0x1000) {
+    const first = <i32>(0x1000 - (linear & 0xfff));
+    let second = linear + first;
+    if (!longMode) second &= 0xffffffff;
+    // Both pages are checked before anything is written.
+    if (!translateData(linear, true, base)) return;
+    const a = physical;
+    if (!translateData(second, true, base)) return;
+    const b = physical;
+    storePart(a, first, value);
+    if (failed()) return;
+    storePart(b, size - first, value >> (first * 8));
+    return;
+  }
+  if (!translateData(linear, true, base)) return;
+  const address = physical;
+  if ((address | 0xfff) >= ramSize) {
+    mmioWrite(address, size, truncate(value, size), false);
+    return;
+  }
+  const at = ramBase + <usize>address;
+  switch (size) {
+    case 1: store<u8>(at, <u8>value); break;
+    case 2: store<u16>(at, <u16>value); break;
+    case 4: store<u32>(at, <u32>value); break;
+    default: store<u64>(at, value); break;
+  }
+  if (load<u8>(pageAttr + (<usize>address >> 12)) & PAGE_CODE) codeWritten(address, size);
+}
+function storePart(address: u64, size: i32, value: u64): void {
+  for (let i = 0; i < size; i++) {
+    const at = address + i;
+    if ((at | 0xfff) >= ramSize) {
+      mmioWrite(at, 1, (value >> (i * 8)) & 0xff, false);
+      if (failed()) return;
+    } else store<u8>(ramBase + <usize>at, <u8>(value >> (i * 8)));
+  }
+  if ((address | 0xfff) < ramSize && (load<u8>(pageAttr + (<usize>address >> 12)) & PAGE_CODE)) codeWritten(address, size);
+}
+
+// ---- data accesses at the current privilege, by linear address; check failed() afterwards ----
+// @ts-ignore: decorator
+@inline export function ld8(linear: u64): u64 {
+  const e = entryOf(tlb, TLB_READ, linear);
+  return hit(e, linear, 1) ? <u64>load<u8>(host(e, linear)) : loadSlow(linear, 1, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function ld16(linear: u64): u64 {
+  const e = entryOf(tlb, TLB_READ, linear);
+  return hit(e, linear, 2) ? <u64>load<u16>(host(e, linear)) : loadSlow(linear, 2, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function ld32(linear: u64): u64 {
+  const e = entryOf(tlb, TLB_READ, linear);
+  return hit(e, linear, 4) ? <u64>load<u32>(host(e, linear)) : loadSlow(linear, 4, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function ld64(linear: u64): u64 {
+  const e = entryOf(tlb, TLB_READ, linear);
+  return hit(e, linear, 8) ? load<u64>(host(e, linear)) : loadSlow(linear, 8, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function st8(linear: u64, value: u64): void {
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (hit(e, linear, 1)) store<u8>(host(e, linear), <u8>value);
+  else storeSlow(linear, 1, value, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function st16(linear: u64, value: u64): void {
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (hit(e, linear, 2)) store<u16>(host(e, linear), <u16>value);
+  else storeSlow(linear, 2, value, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function st32(linear: u64, value: u64): void {
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (hit(e, linear, 4)) store<u32>(host(e, linear), <u32>value);
+  else storeSlow(linear, 4, value, tlb, false);
+}
+// @ts-ignore: decorator
+@inline export function st64(linear: u64, value: u64): void {
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (hit(e, linear, 8)) store<u64>(host(e, linear), value);
+  else storeSlow(linear, 8, value, tlb, false);
+}
+
+/** Loads 1 << sizeLog2 bytes, zero-extended. */
+export function ldSized(linear: u64, sizeLog2: i32): u64 {
+  switch (sizeLog2) {
+    case 0: return ld8(linear);
+    case 1: return ld16(linear);
+    case 2: return ld32(linear);
+    default: return ld64(linear);
+  }
+}
+export function stSized(linear: u64, sizeLog2: i32, value: u64): void {
+  switch (sizeLog2) {
+    case 0: st8(linear, value); break;
+    case 1: st16(linear, value); break;
+    case 2: st32(linear, value); break;
+    default: st64(linear, value); break;
+  }
+}
+/** Checks that a later store of this size cannot fault, e.g. before a read-modify-write changes registers. */
+export function probeWrite(linear: u64, size: i32): bool {
+  if (!longMode) linear &= 0xffffffff;
+  if (!addressCheck(linear, size, false)) return false;
+  if (!translateData(linear, true, tlb)) return false;
+  if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
+  return true;
+}
+
+// ---- stack accesses at the current privilege: a non-canonical address is #SS(0) ----
+export function ldStack(linear: u64, sizeLog2: i32): u64 {
+  const size = 1 << sizeLog2;
+  const e = entryOf(tlb, TLB_READ, linear);
+  if (!hit(e, linear, size)) return loadSlow(linear, size, tlb, true);
+  switch (sizeLog2) {
+    case 1: return load<u16>(host(e, linear));
+    case 2: return load<u32>(host(e, linear));
+    default: return load<u64>(host(e, linear));
+  }
+}
+export function stStack(linear: u64, sizeLog2: i32, value: u64): void {
+  const size = 1 << sizeLog2;
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (!hit(e, linear, size)) {
+    storeSlow(linear, size, value, tlb, true);
+    return;
+  }
+  switch (sizeLog2) {
+    case 1: store<u16>(host(e, linear), <u16>value); break;
+    case 2: store<u32>(host(e, linear), <u32>value); break;
+    default: store<u64>(host(e, linear), value); break;
+  }
+}
+
+// ---- implicit supervisor accesses (descriptor tables, TSS, stacks of an inner level) whatever the CPL ----
+export function ldSys(linear: u64, size: i32): u64 {
+  return loadSlow(linear, size, st + TLB_BASE, false);
+}
+export function stSys(linear: u64, size: i32, value: u64): void {
+  storeSlow(linear, size, value, st + TLB_BASE, false);
+}
+/** Same, for a stack of a given privilege level: user tables for CPL 3; non-canonical is #SS(0). */
+export function ldStackAt(linear: u64, size: i32, level: i32): u64 {
+  return loadSlow(linear, size, st + TLB_BASE + (level == 3 ? TLB_PRIVILEGE : 0), true);
+}
+export function stStackAt(linear: u64, size: i32, value: u64, level: i32): void {
+  storeSlow(linear, size, value, st + TLB_BASE + (level == 3 ? TLB_PRIVILEGE : 0), true);
+}
+
+/**
+ * Guest-physical address of an instruction byte, through the execute TLB. False with a fault pending.
+ * Code outside RAM ends in an internal exit.
+ */
+export function translateCode(linear: u64): bool {
+  if (longMode) {
+    if (!isCanonical(linear)) {
+      raiseError(GP, 0);
+      return false;
+    }
+  } else linear &= 0xffffffff;
+  const entry = entryOf(tlb, TLB_EXEC, linear);
+  if (load<u64>(entry) == ((linear & PAGE_MASK) | tlbVersion)) {
+    physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
+    return true;
+  }
+  if (!walk(linear, EXEC, cpl == 3)) return false;
+  if ((physical | 0xfff) >= ramSize) {
+    leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, physical);
+    return false;
+  }
+  fill(tlb, TLB_EXEC, linear, physical);
+  return true;
+}
+
+/** Loads the PDPTEs for PAE paging from CR3. False with #GP(0) pending if one has reserved bits set. */
+export function loadPdptes(cr3: u64): bool {
+  const table = cr3 & 0xffffffe0;
+  const reserved = reservedPhysicalBits() | 0x1e6;
+  for (let i = 0; i < 4; i++) {
+    const entry = physRead64(table + (<u64>i << 3));
+    if (failed()) return false;
+    if ((entry & PTE_P) != 0 && (entry & reserved) != 0) {
+      raiseError(GP, 0);
+      return false;
+    }
+  }
+  for (let i = 0; i < 4; i++) setReg(S_PDPTE + i, physRead64(table + (<u64>i << 3)));
+  return true;
+}
