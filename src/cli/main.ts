@@ -1,0 +1,145 @@
+/**
+ * The command line: arguments, messages, exit codes. Everything it does, a library user can do through `src/index.ts`; a command's
+ * own module is loaded only when the command runs, so that `--help` and mistakes answer at once.
+ *
+ * Exit codes: 0 fine; 1 an expectation does not hold or the guest did not end well; 2 the input makes no sense; 70 a bug here.
+ */
+import { Command, CommanderError, Option } from 'commander';
+import type { KvmscopeError } from '../index.ts';
+import { byteSize, collect, exitLimit, idList, wholeNumber } from './options.ts';
+import { type Output, processOutput } from './output.ts';
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+export const EXIT_INTERNAL = 70;
+
+/** Where a bug in kvmscope should be told. */
+const REPORT = 'please report this with the command that caused it (KVMSCOPE_DEBUG=1 shows where it happened)';
+
+/** What a command hands back: its exit code. */
+type Action = (output: Output) => Promise<number>;
+
+/** KvmscopeError and its subclasses by name: loading their module would load everything. */
+const isUserError = (error: unknown): error is KvmscopeError =>
+  error instanceof Error && 'code' in error && ['KvmscopeError', 'AssemblyError'].includes(error.name);
+
+function reportError(error: unknown, output: Output): number {
+  if (isUserError(error)) {
+    // Assembly errors are a list with source lines and carets: the place comes first, as compilers have it.
+    const lines = error.message.split('\n');
+    output.err(lines.length > 1 ? `${error.message}\nkvmscope: nothing was run\n` : `kvmscope: ${error.message}\n`);
+    return EXIT_USAGE;
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  output.err(`kvmscope: internal error: ${message.split('\n')[0]}; ${REPORT}\n`);
+  if (process.env.KVMSCOPE_DEBUG && error instanceof Error) output.err(`${error.stack}\n`);
+  return EXIT_INTERNAL;
+}
+
+/** The command tree; `run` is told which action was chosen. */
+export function buildProgram(output: Output, run: (action: Action) => void): Command {
+  const program = new Command('kvmscope');
+  program
+    .description('Run x86 guest programs on a model of KVM and see every exit, register and interrupt.')
+    .version(VERSION, '-V, --version')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => output.out(text),
+      writeErr: (text) => output.err(text),
+      outputError: (text, write) =>
+        write(
+          `kvmscope: ${text
+            .replace(/^error: /, '')
+            .trim()
+            .replace(/\s*\n\s*/g, ' ')}\n`,
+        ),
+    })
+    .showSuggestionAfterError()
+    .addHelpText('after', '\nExit codes: 0 fine, 1 an expectation or a run failed, 2 bad input, 70 a bug in kvmscope.');
+
+  const json = new Option('--json', 'print one JSON document (versioned, see README)');
+  const kvm = new Option(
+    '--kvm <era>',
+    'KVM version, e.g. 5.6 or 6.18; repeat it or list several with commas',
+  ).argParser(collect);
+  const vendor = () => new Option('--vendor <name>', 'CPU vendor').choices(['intel', 'amd']);
+  const seed = () => new Option('--seed <n>', 'seed of the scheduler').argParser(wholeNumber);
+
+  program
+    .command('run')
+    .description('run one guest program and show each exit, the final registers and APICs, and its expectations')
+    .argument('<file>', 'assembler source (.S), ELF or flat binary')
+    .option('--vcpus <n>', 'number of virtual CPUs, 1 to 4096', wholeNumber)
+    .addOption(kvm)
+    .addOption(vendor())
+    .addOption(seed())
+    .option('--budget <n>', 'steps over all vCPUs before the run is stopped', wholeNumber)
+    .option('--memory <size>', 'guest RAM, e.g. 16M', byteSize)
+    .addOption(
+      new Option('--mode <mode>', 'state at start').choices(['reset', 'real16', 'prot32', 'long64', 'compat32']),
+    )
+    .addOption(new Option('--cpl <n>', 'privilege level at start').choices(['0', '3']))
+    .addOption(new Option('--apic <mode>', 'local APICs at start').choices(['x2apic', 'xapic', 'reset', 'disabled']))
+    .addOption(new Option('--aps <state>', 'other vCPUs at start').choices(['halted', 'wait-for-sipi', 'run']))
+    .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70', idList)
+    .option('--trace', "print KVM's trace lines instead of the notes per exit")
+    .option('--exits <n>', "how many exits to describe, or 'all'", exitLimit, DEFAULT_EXITS)
+    .addOption(json)
+    .action((file: string, options) => run(async (out) => (await import('./run.ts')).runCommand(file, options, out)));
+
+  program
+    .command('test')
+    .description('check the expectations of guest programs, in every KVM version and on every vendor they name')
+    .argument('[paths...]', 'programs and folders', ['guest'])
+    .option('--kvm <era>', 'only this KVM version')
+    .addOption(vendor())
+    .addOption(seed())
+    .addOption(json)
+    .action((paths: string[], options) =>
+      run(async (out) => (await import('./test.ts')).testCommand(paths, options, out)),
+    );
+
+  program
+    .command('asm')
+    .description('assemble a program and list addresses, bytes and source lines')
+    .argument('<file>', 'assembler source (.S), ELF or flat binary')
+    .addOption(json)
+    .action((file: string, options) => run(async (out) => (await import('./asm.ts')).asmCommand(file, options, out)));
+
+  program
+    .command('eras')
+    .description('list the KVM versions and what changed between them')
+    .argument('[era]', 'show every switch of one version')
+    .addOption(json)
+    .action((era: string | undefined, options) =>
+      run(async (out) => (await import('./eras.ts')).erasCommand(era, options, out)),
+    );
+
+  program
+    .command('demo')
+    .description('a guided tour: a multicast by one vmcall and a unicast by one wrmsr, on four vCPUs')
+    .action(() => run(async (out) => (await import('./demo.ts')).demoCommand(out)));
+
+  return program;
+}
+
+/** Exits described by `run` unless --exits says otherwise. */
+const DEFAULT_EXITS = 40;
+const VERSION = '0.1.0';
+
+/** Runs one command line (without node and script) and returns the exit code. Never throws. */
+export async function main(args: readonly string[], output: Output = processOutput()): Promise<number> {
+  let action: Action | undefined;
+  try {
+    const program = buildProgram(output, (chosen) => {
+      action = chosen;
+    });
+    program.parse([...args], { from: 'user' });
+    return action ? await action(output) : EXIT_OK;
+  } catch (error) {
+    // Commander has already printed its message; help and version are no mistakes, a missing command is.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+    return reportError(error, output);
+  }
+}

@@ -1,0 +1,159 @@
+/** `kvmscope run`: one program, each era that was asked for. */
+import {
+  type CheckResult,
+  type MachineOptions,
+  type OpenedProgram,
+  type OpenOptions,
+  openProgram,
+  type ProgramOutcome,
+  resolveEra,
+  runProgram,
+} from '../index.ts';
+import { ftraceLines } from '../trace/ftrace.ts';
+import { document, runToJson } from '../trace/json.ts';
+import { counterLines, endText, finalState, type NotebookOptions, notebookExits } from '../trace/notebook.ts';
+import { plural } from '../trace/text.ts';
+import { EXIT_FAILED, EXIT_OK } from './main.ts';
+import { type Output, writeLines } from './output.ts';
+import { locator } from './source.ts';
+
+/** Options of the command as commander gives them. */
+export interface RunFlags {
+  readonly vcpus?: number;
+  readonly kvm?: readonly string[];
+  readonly vendor?: 'intel' | 'amd';
+  readonly seed?: number;
+  readonly budget?: number;
+  readonly memory?: number;
+  readonly mode?: MachineOptions['mode'];
+  readonly cpl?: '0' | '3';
+  readonly apic?: MachineOptions['apic'];
+  readonly aps?: MachineOptions['aps'];
+  readonly ids?: readonly number[];
+  readonly trace?: boolean;
+  readonly exits: number;
+  readonly json?: boolean;
+}
+
+/** Machine options of the flags that were given; what is absent comes from the program's header. */
+function machineOptions(flags: RunFlags): OpenOptions {
+  const { vcpus, vendor, seed, budget, memory, mode, apic, aps, ids } = flags;
+  const given = {
+    vcpus: vcpus ?? ids?.length,
+    vendor,
+    seed,
+    budget,
+    memory,
+    mode,
+    apic,
+    aps,
+    apicIds: ids,
+    cpl: flags.cpl === undefined ? undefined : (Number(flags.cpl) as 0 | 3),
+    kvm: flags.kvm?.[0],
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as OpenOptions;
+}
+
+export async function runCommand(file: string, flags: RunFlags, output: Output): Promise<number> {
+  const eras = flags.kvm?.map((name) => resolveEra(name).name);
+  const opened = openProgram(file, machineOptions(flags));
+  const outcomes: ProgramOutcome[] = [];
+  for (const era of eras ?? [undefined]) {
+    const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
+    outcomes.push(outcome);
+    if (!flags.json) writeLines(output, runReport(opened, outcome, flags, output));
+  }
+  const pass = outcomes.every((outcome) => outcome.pass);
+  if (flags.json) {
+    const locate = locator(opened.program);
+    const runs = outcomes.map((outcome) => ({
+      pass: outcome.pass,
+      expectations: outcome.checks.map(checkToJson),
+      ...(runToJson(outcome.run, locate) as Record<string, unknown>),
+    }));
+    output.out(document('run', pass, { program: opened.path, title: opened.header.title, runs }));
+  }
+  return pass ? EXIT_OK : EXIT_FAILED;
+}
+
+/** An expectation in JSON output. */
+export const checkToJson = (check: CheckResult): Record<string, unknown> => ({
+  text: check.expectation.text,
+  file: check.expectation.file,
+  line: check.expectation.line,
+  pass: check.pass,
+  expected: check.expected,
+  actual: check.actual,
+});
+
+const VENDOR_NAMES = { intel: 'Intel', amd: 'AMD' } as const;
+
+/** Title and machine in two lines. */
+export function* runHeading(opened: OpenedProgram, outcome: ProgramOutcome, output: Output): Generator<string> {
+  const { run } = outcome;
+  const machine = [
+    `KVM ${run.era} on ${VENDOR_NAMES[run.vendor]}`,
+    plural(run.vcpus.length, 'vCPU'),
+    opened.options.mode ?? 'long64',
+    `seed ${run.seed}`,
+  ];
+  const { title } = opened.header;
+  yield output.paint('title', opened.path) + (title ? `  ${title}` : '');
+  yield output.paint('dim', machine.join(', '));
+}
+
+function* runReport(
+  opened: OpenedProgram,
+  outcome: ProgramOutcome,
+  flags: RunFlags,
+  output: Output,
+): Generator<string> {
+  const { run } = outcome;
+  const options: NotebookOptions = { width: output.width, paint: output.paint, locate: locator(opened.program) };
+  yield* runHeading(opened, outcome, output);
+  yield '';
+  if (flags.trace) {
+    yield* ftraceLines(run.trace, run);
+    yield '';
+  } else {
+    yield* notebookExits(run, options, flags.exits);
+  }
+  yield* runSummary(outcome, options);
+  yield '';
+}
+
+/** The end, the final state, the counters, what the guest said, and the expectations. */
+export function* runSummary(outcome: ProgramOutcome, options: NotebookOptions): Generator<string> {
+  const { run } = outcome;
+  const { paint } = options;
+  yield `${paint('label', 'end')}       ${endText(run, options.locate)}`;
+  yield `${paint('label', 'steps')}     ${run.steps.toString()}`;
+  yield* counterLines(run.counters, options);
+  if (run.reports.length > 0) {
+    const values = run.reports.map((report) => `${report.value}`).join(' ');
+    yield `${paint('label', 'reports')}   ${values}`;
+  }
+  if (run.console !== '') yield `${paint('label', 'console')}   ${JSON.stringify(run.console)}`;
+  for (const note of run.notes) yield `${paint('label', 'note')}      ${note}`;
+  yield '';
+  yield* finalState(run, options);
+  yield '';
+  yield* checkLines(outcome, options);
+}
+
+/** Each expectation with its mark; expected and actual below those that do not hold. */
+export function* checkLines(outcome: ProgramOutcome, { paint }: NotebookOptions): Generator<string> {
+  const { checks, pass } = outcome;
+  const held = checks.filter((check) => check.pass).length;
+  if (checks.length === 0) yield `no expectations${pass ? '' : paint('bad', ': the run did not end well')}`;
+  else yield `${paint('title', 'expectations')}  ${held} of ${checks.length} hold`;
+  for (const check of checks) {
+    if (check.pass) {
+      yield `  ${paint('good', '✓')} ${check.expectation.text}`;
+      continue;
+    }
+    yield `  ${paint('bad', '✗')} ${check.expectation.text}   ${paint('dim', `${check.expectation.file}:${check.expectation.line}`)}`;
+    yield `      expected ${paint('good', check.expected)}`;
+    yield `      actual   ${paint('bad', check.actual)}`;
+  }
+}
