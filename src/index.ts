@@ -15,7 +15,7 @@ export type { Cpu, CpuOptions, CpuState } from './cpu/cpu.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
-export { ERAS, eraMatches, resolveEra, SWITCHES } from './kvm/eras.ts';
+export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
 export type { KvmTraceEvent, KvmTraceEventName } from './kvm/trace.ts';
 export type {
   ExitRecord,
@@ -27,8 +27,9 @@ export type {
   VcpuRunResult,
 } from './kvm/types.ts';
 // Check expectations; run one program or many.
-export { type CheckResult, describeChecks, evaluate } from './lab/expect.ts';
+export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showVectors } from './lab/expect.ts';
 export {
+  judge,
   type OpenedProgram,
   type OpenOptions,
   openProgram,
@@ -38,13 +39,14 @@ export {
 export {
   findPrograms,
   type ProgramReport,
+  type VerifiedRun,
   type VerifyOptions,
   type VerifyReport,
   verifyPrograms,
 } from './lab/verify.ts';
 // Virtual machines.
-export { BOOT_LAYOUT } from './machine/boot-state.ts';
-export { createVm } from './machine/machine.ts';
+export { BOOT_LAYOUT, SELECTOR } from './machine/boot-state.ts';
+export { createVm, type VmOptions } from './machine/machine.ts';
 export type {
   ApicStart,
   ApStart,
@@ -69,5 +71,17 @@ export {
   type Program,
   type SourceLocation,
 } from './program/assembler.ts';
-export { type Expectation, type ExpectationCondition, type ProgramHeader, parseHeader } from './program/header.ts';
+export {
+  type Expectation,
+  type ExpectationCondition,
+  type ExpectedValue,
+  type HeaderSettings,
+  type ProgramHeader,
+  parseExpectation,
+  parseHeader,
+  parseIds,
+  parseSize,
+  type Subject,
+} from './program/header.ts';
 export { loadProgram } from './program/load.ts';
+export { didYouMean } from './program/suggest.ts';

@@ -1,11 +1,17 @@
 /** Runs every program's expectations in every era and on every vendor its header names. */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Vendor } from '../cpu/cpu.ts';
-import type { KvmscopeError } from '../errors.ts';
-import type { ProgramOutcome } from './open.ts';
+import { KvmscopeError } from '../errors.ts';
+import { eraMatches, resolveEra } from '../kvm/eras.ts';
+import { isProgram } from '../program/load.ts';
+import { describeEnd } from './expect.ts';
+import { type OpenedProgram, openProgram, type ProgramOutcome, runProgram } from './open.ts';
 
 export interface VerifyOptions {
   /** Only this era. Programs whose range excludes it are reported as skipped. */
   readonly kvm?: string;
+  /** Only this vendor. Programs for the other one only are reported as skipped. */
   readonly vendor?: Vendor;
   readonly seed?: number;
   /** Called after each program. */
@@ -22,7 +28,7 @@ export interface ProgramReport {
   readonly runs: readonly VerifiedRun[];
 }
 
-export interface VerifiedRun extends Omit<ProgramOutcome, 'run'> {
+export interface VerifiedRun extends Pick<ProgramOutcome, 'checks' | 'pass'> {
   readonly era: string;
   readonly vendor: Vendor;
   readonly seed: number;
@@ -40,9 +46,86 @@ export interface VerifyReport {
   readonly skipped: number;
   readonly runs: number;
   readonly checks: number;
+  /** Nothing failed, and there was at least one run. */
   readonly pass: boolean;
 }
 
-/** Guest programs under files and folders: .S .s .asm and ELF files, sorted by path, folders named `include` left out. */
-export function findPrograms(paths: readonly string[]): string[];
-export function verifyPrograms(paths: readonly string[], options?: VerifyOptions): Promise<VerifyReport>;
+/** Folder that holds what programs include, not programs. */
+const INCLUDE_FOLDER = 'include';
+
+/** Guest programs under files and folders: sources and ELF files, sorted by path; folders named `include` are left out. */
+export function findPrograms(paths: readonly string[]): string[] {
+  const found = new Set<string>();
+  for (const path of paths) {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) throw new KvmscopeError('not-found', `no such file or folder: ${path}`);
+    if (stat.isDirectory()) collect(path, found);
+    else found.add(path);
+  }
+  return [...found].sort();
+}
+
+function collect(folder: string, found: Set<string>): void {
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) {
+      if (entry.name !== INCLUDE_FOLDER) collect(path, found);
+    } else if (isProgram(entry.name)) {
+      found.add(path);
+    }
+  }
+}
+
+/** Verifies all programs under `paths`. A program that cannot be opened is a result with status 'error', not a throw. */
+export async function verifyPrograms(paths: readonly string[], options: VerifyOptions = {}): Promise<VerifyReport> {
+  if (options.kvm !== undefined) resolveEra(options.kvm);
+  const programs: ProgramReport[] = [];
+  for (const path of findPrograms(paths)) {
+    const report = await verifyProgram(path, options);
+    programs.push(report);
+    options.onProgram?.(report);
+  }
+  const count = (status: ProgramReport['status']) => programs.filter((program) => program.status === status).length;
+  const runs = programs.flatMap((program) => program.runs);
+  const failed = count('fail');
+  const errors = count('error');
+  return {
+    programs,
+    passed: count('pass'),
+    failed,
+    errors,
+    skipped: count('skip'),
+    runs: runs.length,
+    checks: runs.reduce((sum, run) => sum + run.checks.length, 0),
+    pass: failed === 0 && errors === 0 && runs.length > 0,
+  };
+}
+
+async function verifyProgram(path: string, options: VerifyOptions): Promise<ProgramReport> {
+  let opened: OpenedProgram;
+  try {
+    opened = openProgram(path, options.seed === undefined ? {} : { seed: options.seed });
+  } catch (error) {
+    if (!(error instanceof KvmscopeError)) throw error;
+    return { path, title: '', status: 'error', error, runs: [] };
+  }
+  const { title, settings } = opened.header;
+  const vendors = opened.vendors.filter((vendor) => options.vendor === undefined || vendor === options.vendor);
+  const runs: VerifiedRun[] = [];
+  for (const vendor of vendors) {
+    for (const kvm of chosenEras(opened.eras, settings.kvm, options.kvm)) {
+      const { vm, run, checks, pass } = await runProgram(opened, { kvm, vendor });
+      vm.dispose();
+      runs.push({ era: run.era, vendor, seed: run.seed, end: describeEnd(run.end), steps: run.steps, checks, pass });
+    }
+  }
+  const status = runs.length === 0 ? 'skip' : runs.every((run) => run.pass) ? 'pass' : 'fail';
+  return { path, title, status, runs };
+}
+
+/** All eras of the range, or the one asked for if it lies in the range. */
+function chosenEras(eras: readonly string[], range: string | undefined, only: string | undefined): readonly string[] {
+  if (only === undefined) return eras;
+  const era = resolveEra(only);
+  return range === undefined || eraMatches(range, era) ? [era.name] : [];
+}

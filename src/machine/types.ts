@@ -50,7 +50,13 @@ export type RunEnd =
   | { readonly kind: 'halted' }
   | { readonly kind: 'budget'; readonly steps: number }
   | { readonly kind: 'shutdown'; readonly vcpu: number; readonly rip: bigint }
-  | { readonly kind: 'host-bug'; readonly vcpu: number; readonly bug: string; readonly cve?: string; readonly detail: string }
+  | {
+      readonly kind: 'host-bug';
+      readonly vcpu: number;
+      readonly bug: string;
+      readonly cve?: string;
+      readonly detail: string;
+    }
   | { readonly kind: 'internal-error'; readonly vcpu: number; readonly detail: string };
 
 export interface LapicView {

@@ -1,0 +1,380 @@
+/**
+ * A virtual machine: an engine, KVM over it, RAM with a program in it, the devices of `devices.ts`, and the loop that gives
+ * vCPUs their slices. Deterministic: the same program, options and seed give the same run, event by event.
+ */
+
+import { R_RIP, R_TSC_OFFSET } from '../cpu/core/layout.ts';
+import type { Cpu, CpuOptions } from '../cpu/cpu.ts';
+import { REGISTERS, registerByName } from '../cpu/registers.ts';
+import { KvmscopeError } from '../errors.ts';
+import type { VcpuRunResult } from '../kvm/types.ts';
+import { Kvm } from '../kvm/x86.ts';
+import { assemble, type Program } from '../program/assembler.ts';
+import { loadProgram } from '../program/load.ts';
+import { didYouMean } from '../program/suggest.ts';
+import { startApic } from './apic-start.ts';
+import {
+  BOOT_LAYOUT,
+  checkEntry,
+  needsBootTables,
+  parkRegisters,
+  setBootRegisters,
+  vcpuBlock,
+  writeBootTables,
+} from './boot-state.ts';
+import { allOnes, Devices } from './devices.ts';
+import { acquireEngine, releaseEngine } from './engines.ts';
+import { resolveOptions } from './options.ts';
+import { Recorder } from './recorder.ts';
+import { Scheduler } from './scheduler.ts';
+import type { MachineOptions, RunEnd, RunResult, VcpuView } from './types.ts';
+import { readRegisters, sumCounters, viewVcpu } from './view.ts';
+import type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './vm.ts';
+
+/** Steps of the budget that one VM exit costs, so that exit storms end soon. */
+export const EXIT_COST = 20;
+
+export interface VmOptions extends MachineOptions {
+  /** Engine to run on instead of the built-in one; its vCPUs, RAM and vendor must be those of the other options. */
+  readonly cpu?: Cpu;
+}
+
+/** Makes a virtual machine. Throws KvmscopeError('usage' or 'memory') for options that make no sense. */
+export async function createVm(options: VmOptions = {}): Promise<Vm> {
+  const resolved = resolveOptions(options);
+  const shape: CpuOptions = { vcpus: resolved.vcpus, memory: resolved.memory, vendor: resolved.vendor };
+  const given = options.cpu;
+  if (given === undefined) {
+    const cpu = await acquireEngine(shape);
+    return new Machine(resolved, cpu, () => releaseEngine(cpu));
+  }
+  if (given.vcpuCount !== shape.vcpus || given.memory.length !== shape.memory || given.vendor !== shape.vendor) {
+    throw new KvmscopeError(
+      'usage',
+      `the engine has ${given.vcpuCount} vCPUs, ${given.memory.length} bytes of RAM, vendor ${given.vendor}; ` +
+        `the options ask for ${shape.vcpus}, ${shape.memory}, ${shape.vendor}`,
+    );
+  }
+  return new Machine(resolved, given, () => {});
+}
+
+class Machine implements Vm {
+  readonly options: ResolvedMachineOptions;
+  readonly #cpu: Cpu;
+  readonly #release: () => void;
+  readonly #recorder: Recorder | undefined;
+  readonly #runnable = (index: number): boolean => this.#kvm.isRunnable(index);
+  /** Engine steps of each vCPU when the VM was reset. */
+  readonly #stepBase: number[];
+  #kvm: Kvm;
+  #devices = new Devices();
+  #scheduler: Scheduler;
+  #program: Program | undefined;
+  #disposed = false;
+
+  constructor(options: ResolvedMachineOptions, cpu: Cpu, release: () => void) {
+    this.options = options;
+    this.#cpu = cpu;
+    this.#release = release;
+    this.#recorder = options.record ? new Recorder() : undefined;
+    this.#stepBase = new Array<number>(options.vcpus).fill(0);
+    this.#scheduler = new Scheduler(options.seed, options.vcpus);
+    this.#kvm = this.#reset(BOOT_LAYOUT.origin, []);
+  }
+
+  get memory(): Uint8Array {
+    return this.#cpu.memory;
+  }
+
+  get program(): Program | undefined {
+    return this.#program;
+  }
+
+  get kvm(): Kvm {
+    return this.#kvm;
+  }
+
+  load(program: string | Program | Uint8Array, options: LoadOptions = {}): Program {
+    this.#checkAlive();
+    const loaded = toProgram(program, options, this.options.mode);
+    this.#checkFit(loaded);
+    this.#program = loaded;
+    this.#kvm = this.#reset(loaded.entry, loaded.segments);
+    return loaded;
+  }
+
+  run(options: RunOptions = {}): RunResult {
+    this.#checkAlive();
+    const { budget, seed } = resolveOptions({ ...this.options, ...options });
+    if (options.seed !== undefined) this.#scheduler = new Scheduler(seed, this.options.vcpus);
+    const start = this.#each((index) => readRegisters(this.#cpu.vcpu(index)));
+    const stepsBefore = this.#steps();
+    const end = this.#loop(budget);
+    return this.#result(end, start, this.#steps() - stepsBefore, seed);
+  }
+
+  step(vcpu = 0, steps = 1): VcpuView {
+    this.#checkAlive();
+    this.#checkIndex(vcpu);
+    this.#turn(vcpu, steps);
+    return this.vcpu(vcpu);
+  }
+
+  vcpu(index: number): VcpuView {
+    this.#checkIndex(index);
+    return viewVcpu(this.#kvm, index, this.#cpu.vcpu(index).steps - this.#stepBase[index]);
+  }
+
+  setRegisters(index: number, values: RegisterValues): void {
+    this.#checkIndex(index);
+    const state = this.#cpu.vcpu(index);
+    for (const [name, value] of Object.entries(values)) {
+      const register = registerByName(name);
+      if (register === undefined) {
+        const known = REGISTERS.map((r) => r.name);
+        throw new KvmscopeError('usage', `unknown register "${name}"${didYouMean(name, known)}`);
+      }
+      state.put(register.id, BigInt.asUintN(64, BigInt(value)));
+    }
+  }
+
+  write(address: number, bytes: Uint8Array): void {
+    if (!Number.isInteger(address) || address < 0 || address + bytes.length > this.memory.length) {
+      const where = `0x${address.toString(16)}`;
+      throw new KvmscopeError(
+        'memory',
+        `${bytes.length} bytes at ${where} do not fit ${this.memory.length} bytes of RAM`,
+      );
+    }
+    this.memory.set(bytes, address);
+    this.#cpu.memoryWritten(address, bytes.length);
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#release();
+  }
+
+  // ---- reset and load ----
+
+  /** Wipes RAM, vCPUs, KVM and devices, puts `segments` into RAM and sets the start state. */
+  #reset(entry: number, segments: Program['segments']): Kvm {
+    const { options } = this;
+    const cpu = this.#cpu;
+    cpu.memory.fill(0);
+    for (const segment of segments) cpu.memory.set(segment.bytes, segment.address);
+    const boot = { mode: options.mode, cpl: options.cpl, entry };
+    const covered = (address: number): boolean =>
+      segments.some((s) => address >= s.address && address < s.address + s.bytes.length);
+    writeBootTables(cpu, boot, covered);
+    cpu.memoryWritten(0, cpu.memory.length);
+
+    for (let index = 0; index < options.vcpus; index++) wipe(cpu, index);
+    const kvm = new Kvm({
+      cpu,
+      era: options.kvm,
+      x2apicApi: options.x2apicApi,
+      enforcePvFeatures: options.enforcePvFeatures,
+      disabledQuirks: options.disabledQuirks,
+      vectorHashing: options.vectorHashing,
+      ...(options.apicIds === undefined ? {} : { apicIds: options.apicIds }),
+      ...(options.pvFeatures === undefined ? {} : { pvFeatures: options.pvFeatures }),
+      ...(this.#recorder === undefined ? {} : { observer: this.#recorder }),
+    });
+    for (let index = 0; index < options.vcpus; index++) {
+      const state = cpu.vcpu(index);
+      setBootRegisters(state, boot, cpu.memory.length);
+      startApic(kvm, index, options.apic);
+      const ap = index === 0 ? 'run' : options.aps;
+      kvm.vcpus[index].mpState = ap === 'run' ? 'runnable' : ap === 'halted' ? 'halted' : 'uninitialized';
+      if (ap === 'halted') parkRegisters(state, options.mode);
+      this.#stepBase[index] = state.steps;
+      // The TSC counts steps of the engine, which may have run another VM before.
+      state.put(R_TSC_OFFSET, BigInt.asUintN(64, BigInt(-state.steps)));
+    }
+    this.#recorder?.take();
+    this.#devices = new Devices();
+    this.#scheduler = new Scheduler(options.seed, options.vcpus);
+    return kvm;
+  }
+
+  #checkFit(program: Program): void {
+    const { mode } = this.options;
+    const size = this.memory.length;
+    for (const { address, bytes } of program.segments) {
+      const end = address + bytes.length;
+      if (address < 0 || end > size) {
+        throw new KvmscopeError(
+          'memory',
+          `the program reaches to 0x${end.toString(16)}, beyond ${size} bytes of RAM; give the VM more memory`,
+        );
+      }
+      if (!needsBootTables(mode)) continue;
+      if (address < BOOT_LAYOUT.end && end > BOOT_LAYOUT.start) {
+        throw new KvmscopeError(
+          'memory',
+          `the program covers 0x${BOOT_LAYOUT.start.toString(16)}…0x${(BOOT_LAYOUT.end - 1).toString(16)}, ` +
+            `where page tables and GDT of mode ${mode} lie; move it with .org`,
+        );
+      }
+      if (end > vcpuBlock(size, this.options.vcpus - 1)) {
+        throw new KvmscopeError(
+          'memory',
+          `the program reaches to 0x${end.toString(16)}, into the stacks at the top of ${size} bytes of RAM; give the VM more memory`,
+        );
+      }
+    }
+    checkEntry(mode, program.entry);
+  }
+
+  // ---- running ----
+
+  #loop(budget: number): RunEnd {
+    this.#devices.exitStatus = -1;
+    let left = budget;
+    for (;;) {
+      if (left <= 0) return { kind: 'budget', steps: budget };
+      const index = this.#scheduler.pick(this.#runnable);
+      if (index < 0) return { kind: 'halted' };
+      const slice = Math.min(this.#scheduler.slice(), left);
+      const before = this.#cost(index);
+      const end = this.#turn(index, slice);
+      if (end !== undefined) return end;
+      left -= Math.max(1, this.#cost(index) - before);
+    }
+  }
+
+  /** Runs one vCPU until `steps` are used up, it yields or blocks, or the run ends. */
+  #turn(index: number, steps: number): RunEnd | undefined {
+    const kvm = this.#kvm;
+    let left = steps;
+    while (left > 0) {
+      const before = this.#cost(index);
+      const result = kvm.run(index, left);
+      switch (result.kind) {
+        case 'budget':
+        case 'blocked':
+        case 'yield':
+          return undefined;
+        case 'io':
+          this.#io(index, result);
+          if (this.#devices.exitStatus >= 0) return { kind: 'exit', status: this.#devices.exitStatus };
+          break;
+        case 'mmio':
+          this.#mmio(index, result);
+          break;
+        case 'hypercall':
+          // A VMM without encrypted guests has nothing to do for MAP_GPA_RANGE.
+          kvm.completeHypercall(index, 0n);
+          break;
+        case 'shutdown':
+          return { kind: 'shutdown', vcpu: index, rip: this.#cpu.vcpu(index).get(R_RIP) };
+        case 'host-bug': {
+          const { bug, cve, detail } = result;
+          return { kind: 'host-bug', vcpu: index, bug, detail, ...(cve === undefined ? {} : { cve }) };
+        }
+        case 'internal-error':
+          return { kind: 'internal-error', vcpu: index, detail: result.detail };
+      }
+      left -= Math.max(1, this.#cost(index) - before);
+    }
+    return undefined;
+  }
+
+  #io(index: number, exit: Extract<VcpuRunResult, { kind: 'io' }>): void {
+    const { port, size } = exit;
+    if (exit.direction === 'in') {
+      this.#kvm.completeIo(index, this.#devices.read(port, size));
+    } else {
+      const { value } = exit;
+      this.#kvm.completeIo(index, 0);
+      this.#devices.write(index, port, size, value);
+    }
+  }
+
+  #mmio(index: number, exit: Extract<VcpuRunResult, { kind: 'mmio' }>): void {
+    const page = `0x${(exit.gpa & ~0xfffn).toString(16)}`;
+    const effect = exit.direction === 'read' ? 'reads give all-ones' : 'writes are dropped';
+    this.#devices.note(`guest-physical page ${page}: nobody there, ${effect}`);
+    const ones = exit.size === 8 ? 0xffff_ffff_ffff_ffffn : BigInt(allOnes(exit.size));
+    this.#kvm.completeMmio(index, exit.direction === 'read' ? ones : 0n);
+  }
+
+  /** What a vCPU has used of the budget since the engine was made. */
+  #cost(index: number): number {
+    const { counters } = this.#kvm.vcpus[index];
+    return this.#cpu.vcpu(index).steps + EXIT_COST * (counters.exits + counters.fastpath);
+  }
+
+  #steps(): number {
+    let sum = 0;
+    for (let index = 0; index < this.options.vcpus; index++) sum += this.#cpu.vcpu(index).steps - this.#stepBase[index];
+    return sum;
+  }
+
+  // ---- results ----
+
+  #result(end: RunEnd, start: RunResult['start'], steps: number, seed: number): RunResult {
+    const recorded = this.#recorder?.take();
+    if (recorded?.full === true)
+      this.#devices.note('the record is full: later exits and events are counted but not kept');
+    const vcpus = this.#each((index) => this.vcpu(index));
+    return {
+      end,
+      era: this.options.kvm,
+      vendor: this.options.vendor,
+      seed,
+      vcpus,
+      start,
+      exits: recorded?.exits ?? [],
+      trace: recorded?.trace ?? [],
+      counters: sumCounters(vcpus.map((vcpu) => vcpu.counters)),
+      console: this.#devices.console,
+      reports: [...this.#devices.reports],
+      steps,
+      notes: [...this.#devices.notes],
+      memory: this.memory,
+    };
+  }
+
+  #each<T>(make: (index: number) => T): T[] {
+    return Array.from({ length: this.options.vcpus }, (_, index) => make(index));
+  }
+
+  #checkIndex(index: number): void {
+    if (!Number.isInteger(index) || index < 0 || index >= this.options.vcpus) {
+      throw new KvmscopeError('usage', `no vCPU ${index}: the VM has ${this.options.vcpus}, counted from 0`);
+    }
+  }
+
+  #checkAlive(): void {
+    if (this.#disposed) throw new KvmscopeError('usage', 'this VM has been disposed of');
+  }
+}
+
+/** Brings one vCPU of a used engine to a state without history. */
+function wipe(cpu: Cpu, index: number): void {
+  const state = cpu.vcpu(index);
+  state.reset('reset', 0);
+  state.inject(0, 0, 0);
+  state.interruptibility = 0;
+  state.window = 0;
+  state.exceptionBitmap = 0;
+  state.intercepts = 0;
+  state.flushTlb();
+}
+
+const BITS = { reset: 16, real16: 16, prot32: 32, compat32: 32, long64: 64 } as const;
+
+function toProgram(program: string | Program | Uint8Array, options: LoadOptions, mode: keyof typeof BITS): Program {
+  if (typeof program === 'string') {
+    return assemble(program, {
+      fileName: options.fileName ?? 'program.S',
+      origin: options.origin ?? BOOT_LAYOUT.origin,
+      bits: BITS[mode],
+    });
+  }
+  if (program instanceof Uint8Array) return loadProgram(program, { origin: options.origin ?? BOOT_LAYOUT.origin });
+  return program;
+}

@@ -1,0 +1,77 @@
+/** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
+import { KvmscopeError } from '../errors.ts';
+import { resolveEra } from '../kvm/eras.ts';
+import { bootMemory, needsBootTables } from './boot-state.ts';
+import type { ApicStart, ApStart, MachineOptions, StartMode } from './types.ts';
+import type { ResolvedMachineOptions } from './vm.ts';
+
+export const MAX_VCPUS = 4096;
+export const MAX_MEMORY = 0x80000000;
+export const MIN_MEMORY = 0x100000;
+const DEFAULT_MEMORY = 0x1000000;
+const DEFAULT_BUDGET = 50_000_000;
+
+const MODES: readonly StartMode[] = ['reset', 'real16', 'prot32', 'long64', 'compat32'];
+const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled'];
+const APS: readonly ApStart[] = ['halted', 'wait-for-sipi', 'run'];
+const VENDORS = ['intel', 'amd'] as const;
+
+const wrong = (message: string): KvmscopeError => new KvmscopeError('usage', message);
+
+function integer(name: string, value: number, min: number, max: number, unit = ''): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
+    throw wrong(`${name} must be a whole number from ${min} to ${max}${unit}, not ${String(value)}`);
+  }
+  return value;
+}
+
+function word<T extends string>(name: string, value: T, words: readonly T[]): T {
+  if (!words.includes(value)) throw wrong(`${name} must be one of ${words.join(', ')}, not ${String(value)}`);
+  return value;
+}
+
+/** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
+export function resolveOptions(options: MachineOptions): ResolvedMachineOptions {
+  const vcpus = integer('vcpus', options.vcpus ?? 1, 1, MAX_VCPUS);
+  const mode = word('mode', options.mode ?? 'long64', MODES);
+  const memory = resolveMemory(options.memory, vcpus, mode);
+  const cpl = options.cpl ?? 0;
+  if (cpl !== 0 && cpl !== 3) throw wrong(`cpl must be 0 or 3, not ${String(cpl)}`);
+  if (cpl === 3 && !needsBootTables(mode)) throw wrong(`mode ${mode} has no CPL 3; use prot32, long64 or compat32`);
+  const { apicIds, pvFeatures } = options;
+  if (apicIds !== undefined && apicIds.length !== vcpus) {
+    throw wrong(`${apicIds.length} APIC ids are given for ${vcpus} vCPU${vcpus === 1 ? '' : 's'}`);
+  }
+  for (const id of apicIds ?? []) integer('an APIC id', id, 0, 0xfffffffe);
+  if (pvFeatures !== undefined) integer('pvFeatures', pvFeatures, 0, 0xffffffff);
+  return {
+    vcpus,
+    mode,
+    memory,
+    cpl,
+    kvm: resolveEra(options.kvm).name,
+    vendor: word('vendor', options.vendor ?? 'intel', VENDORS),
+    seed: integer('seed', options.seed ?? 1, 0, 0xffffffff),
+    apic: word('apic', options.apic ?? (mode === 'reset' ? 'reset' : 'x2apic'), APICS),
+    aps: word('aps', options.aps ?? (mode === 'reset' ? 'wait-for-sipi' : 'halted'), APS),
+    x2apicApi: integer('x2apicApi', options.x2apicApi ?? 0, 0, 3),
+    enforcePvFeatures: options.enforcePvFeatures ?? false,
+    disabledQuirks: integer('disabledQuirks', options.disabledQuirks ?? 0, 0, 0xffffffff),
+    vectorHashing: options.vectorHashing ?? true,
+    budget: integer('budget', options.budget ?? DEFAULT_BUDGET, 1, Number.MAX_SAFE_INTEGER, ' steps'),
+    record: options.record ?? true,
+    ...(apicIds === undefined ? {} : { apicIds: [...apicIds] }),
+    ...(pvFeatures === undefined ? {} : { pvFeatures }),
+  };
+}
+
+function resolveMemory(given: number | undefined, vcpus: number, mode: StartMode): number {
+  const needed = needsBootTables(mode) ? bootMemory(vcpus) : MIN_MEMORY;
+  if (given === undefined) return Math.max(DEFAULT_MEMORY, Math.ceil(needed / MIN_MEMORY) * MIN_MEMORY);
+  const memory = integer('memory', given, MIN_MEMORY, MAX_MEMORY, ' bytes');
+  if (memory % 4096 !== 0) throw wrong(`memory must be a multiple of 4096 bytes, not ${memory}`);
+  if (memory < needed) {
+    throw new KvmscopeError('memory', `${memory} bytes of RAM hold no stacks for ${vcpus} vCPUs; ${needed} are needed`);
+  }
+  return memory;
+}

@@ -1,0 +1,33 @@
+/** Keeps what KVM tells while vCPUs run, up to a limit, so that a storm of exits cannot eat the host's memory. */
+import type { KvmTraceEvent } from '../kvm/trace.ts';
+import type { ExitRecord, KvmObserver } from '../kvm/types.ts';
+
+/** Exits and events that are kept per run. */
+export const EXIT_LIMIT = 200_000;
+export const EVENT_LIMIT = 1_000_000;
+
+export class Recorder implements KvmObserver {
+  exits: ExitRecord[] = [];
+  trace: KvmTraceEvent[] = [];
+  /** Something was dropped. */
+  full = false;
+
+  event(event: KvmTraceEvent): void {
+    if (this.trace.length < EVENT_LIMIT) this.trace.push(event);
+    else this.full = true;
+  }
+
+  exit(record: ExitRecord): void {
+    if (this.exits.length < EXIT_LIMIT) this.exits.push(record);
+    else this.full = true;
+  }
+
+  /** Hands over what was recorded and starts anew. */
+  take(): { readonly exits: readonly ExitRecord[]; readonly trace: readonly KvmTraceEvent[]; readonly full: boolean } {
+    const taken = { exits: this.exits, trace: this.trace, full: this.full };
+    this.exits = [];
+    this.trace = [];
+    this.full = false;
+    return taken;
+  }
+}

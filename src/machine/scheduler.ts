@@ -1,0 +1,60 @@
+/**
+ * Which vCPU runs next, and for how long: a function of the seed alone. vCPUs take turns; now and then the turn jumps to
+ * another runnable one, and slices vary over three orders of magnitude, so that different seeds show different interleavings.
+ */
+
+/** A 32-bit generator (Weyl sequence and a finalizer of xor-shifts and multiplications). Same seed, same numbers. */
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** The next unsigned 32-bit number. */
+  next(): number {
+    this.#state = (this.#state + 0x9e3779b9) >>> 0;
+    let x = this.#state;
+    x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);
+    x = Math.imul(x ^ (x >>> 15), 0x735a2d97);
+    return (x ^ (x >>> 15)) >>> 0;
+  }
+}
+
+/** Shortest and longest slice in steps. */
+export const MIN_SLICE = 16;
+export const MAX_SLICE = 16384;
+
+export class Scheduler {
+  readonly #random: Random;
+  readonly #count: number;
+  #last: number;
+
+  constructor(seed: number, vcpus: number) {
+    this.#random = new Random(seed);
+    this.#count = vcpus;
+    this.#last = vcpus - 1;
+  }
+
+  /** The vCPU that runs next, or -1 if none is runnable. */
+  pick(isRunnable: (index: number) => boolean): number {
+    const r = this.#random.next();
+    // One turn in four starts its search anywhere, the others behind the vCPU that ran last.
+    const first = (r & 3) === 0 ? (r >>> 2) % this.#count : (this.#last + 1) % this.#count;
+    for (let i = 0; i < this.#count; i++) {
+      const index = (first + i) % this.#count;
+      if (isRunnable(index)) {
+        this.#last = index;
+        return index;
+      }
+    }
+    return -1;
+  }
+
+  /** Length of the next slice in steps: evenly spread over the powers of two from MIN_SLICE to MAX_SLICE. */
+  slice(): number {
+    const r = this.#random.next();
+    const base = MIN_SLICE << (r % 10);
+    return base + ((r >>> 8) % base);
+  }
+}
