@@ -8,7 +8,7 @@
  *     # expect[kvm>=6.12, vendor=amd]: exits.vmmcall = 1
  *
  * A header line has exactly one space (or none) after `#` or `//`, then `key: value`; two or more spaces separate several of them.
- * Every other comment line is text for the reader; the first one is the title. Text that must begin with `word:` is indented.
+ * Every other comment line is text for the reader; the first one is the title. Text that begins with a lower-case `word:` is indented.
  */
 import { REGISTERS, registerByName } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
@@ -287,7 +287,7 @@ export function parseHeader(source: string, file: string): ProgramHeader {
     if (comment === null) break;
     const body = comment[1];
     const header = /^ ?([A-Za-z][A-Za-z0-9_-]*)(\s*\[[^\]]*\])?\s*:(?:\s|$)/.exec(body);
-    if (header === null) {
+    if (header === null || isProse(header[1])) {
       text.push(body.replace(/^ /, '').trimEnd());
       continue;
     }
@@ -317,6 +317,9 @@ export function parseHeader(source: string, file: string): ProgramHeader {
   const title = settings.title ?? text.find((t) => t.trim() !== '' && !isFileName(t.trim(), file)) ?? '';
   return { file, title: title.trim(), description: text.join('\n').trim(), settings, expectations, settingLines };
 }
+
+/** Keys are in lower case: a capital begins a sentence, unless it begins a key. */
+const isProse = (word: string): boolean => /^[A-Z]/.test(word) && !HEADER_KEYS.includes(word.toLowerCase());
 
 /** A comment line that only repeats the program's own path is no title. */
 const isFileName = (text: string, file: string): boolean =>
