@@ -11,7 +11,7 @@
  */
 
 // What CPUs and KVM are made of.
-export type { Cpu, CpuOptions, CpuState } from './cpu/cpu.ts';
+export type { Cpu, CpuOptions, CpuState, Vendor } from './cpu/cpu.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
