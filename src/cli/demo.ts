@@ -72,6 +72,7 @@ export async function demoCommand(output: Output): Promise<number> {
       ...runSummary(outcome, options),
       '',
     ]);
+    outcome.vm.dispose();
     pass &&= outcome.pass;
   }
   writeLines(

@@ -1,11 +1,14 @@
 /** `kvmscope run`: one program, each era that was asked for. */
 import {
   type CheckResult,
+  KvmscopeError,
   type MachineOptions,
   type OpenedProgram,
   type OpenOptions,
   openProgram,
   type ProgramOutcome,
+  parseIds,
+  parseSize,
   resolveEra,
   runProgram,
 } from '../index.ts';
@@ -24,30 +27,39 @@ export interface RunFlags {
   readonly vendor?: 'intel' | 'amd';
   readonly seed?: number;
   readonly budget?: number;
-  readonly memory?: number;
+  readonly memory?: string;
   readonly mode?: MachineOptions['mode'];
   readonly cpl?: '0' | '3';
   readonly apic?: MachineOptions['apic'];
   readonly aps?: MachineOptions['aps'];
-  readonly ids?: readonly number[];
+  readonly ids?: string;
   readonly trace?: boolean;
   readonly exits: number;
   readonly json?: boolean;
 }
 
+const usage =
+  (option: string) =>
+  (message: string): never => {
+    throw new KvmscopeError('usage', `${option}: ${message}`);
+  };
+
+const size = (text: string): number => parseSize(text) ?? usage('--memory')(`'${text}' is not a size such as 16M`);
+
 /** Machine options of the flags that were given; what is absent comes from the program's header. */
 function machineOptions(flags: RunFlags): OpenOptions {
-  const { vcpus, vendor, seed, budget, memory, mode, apic, aps, ids } = flags;
+  const { vcpus, vendor, seed, budget, mode, apic, aps } = flags;
+  const apicIds = flags.ids === undefined ? undefined : parseIds(flags.ids, usage('--ids'));
   const given = {
-    vcpus: vcpus ?? ids?.length,
+    vcpus: vcpus ?? apicIds?.length,
     vendor,
     seed,
     budget,
-    memory,
+    memory: flags.memory === undefined ? undefined : size(flags.memory),
     mode,
     apic,
     aps,
-    apicIds: ids,
+    apicIds,
     cpl: flags.cpl === undefined ? undefined : (Number(flags.cpl) as 0 | 3),
     kvm: flags.kvm?.[0],
   };
@@ -62,6 +74,8 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
     const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
     outcomes.push(outcome);
     if (!flags.json) writeLines(output, runReport(opened, outcome, flags, output));
+    if (!outcome.pass) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
+    outcome.vm.dispose();
   }
   const pass = outcomes.every((outcome) => outcome.pass);
   if (flags.json) {
@@ -74,6 +88,15 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
     output.out(document('run', pass, { program: opened.path, title: opened.header.title, runs }));
   }
   return pass ? EXIT_OK : EXIT_FAILED;
+}
+
+/** Why an outcome is no success, in one line. */
+function failure(opened: OpenedProgram, { run, checks }: ProgramOutcome): string {
+  const where = `${opened.path} on KVM ${run.era}`;
+  const failed = checks.filter((check) => !check.pass);
+  // Line 0: nobody wrote this expectation, the run simply must end well.
+  if (failed.some((check) => check.expectation.line === 0)) return `${where}: ${endText(run, locator(opened.program))}`;
+  return `${where}: ${failed.length} of ${plural(checks.length, 'expectation')} ${failed.length === 1 ? 'does' : 'do'} not hold`;
 }
 
 /** An expectation in JSON output. */
@@ -94,7 +117,7 @@ export function* runHeading(opened: OpenedProgram, outcome: ProgramOutcome, outp
   const machine = [
     `KVM ${run.era} on ${VENDOR_NAMES[run.vendor]}`,
     plural(run.vcpus.length, 'vCPU'),
-    opened.options.mode ?? 'long64',
+    outcome.vm.options.mode,
     `seed ${run.seed}`,
   ];
   const { title } = opened.header;
@@ -152,7 +175,8 @@ export function* checkLines(outcome: ProgramOutcome, { paint }: NotebookOptions)
       yield `  ${paint('good', '✓')} ${check.expectation.text}`;
       continue;
     }
-    yield `  ${paint('bad', '✗')} ${check.expectation.text}   ${paint('dim', `${check.expectation.file}:${check.expectation.line}`)}`;
+    const { text, file, line } = check.expectation;
+    yield `  ${paint('bad', '✗')} ${text}   ${paint('dim', line === 0 ? file : `${file}:${line}`)}`;
     yield `      expected ${paint('good', check.expected)}`;
     yield `      actual   ${paint('bad', check.actual)}`;
   }
