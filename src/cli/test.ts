@@ -1,5 +1,5 @@
 /** `kvmscope test`: the expectations of guest programs in every era and on every vendor they name. */
-import { describeChecks, type ProgramReport, type VerifyReport, verifyPrograms } from '../index.ts';
+import { describeChecks, KvmscopeError, type ProgramReport, type VerifyReport, verifyPrograms } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { plural } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
@@ -62,6 +62,7 @@ export async function testCommand(paths: readonly string[], flags: TestFlags, ou
     ...(seed === undefined ? {} : { seed }),
     ...(json ? {} : { onProgram: (program: ProgramReport) => writeLines(output, programLines(program, output)) }),
   });
+  if (report.programs.length === 0) throw new KvmscopeError('not-found', `no guest programs under ${paths.join(', ')}`);
   if (json) {
     const programs = report.programs.map((program) => ({
       path: program.path,
