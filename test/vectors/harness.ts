@@ -51,3 +51,38 @@ export function expectEffects(run: RunResult, effects: Effects): void {
   const wanted = run.vcpus.map((_, index) => ({ irr: [], isr: [], tmr: [], nmi: 0, ...effects[index] }));
   expect(seen).toEqual(wanted);
 }
+
+/**
+ * `body` behind an LIDT, with an interrupt gate for each of `vectors`. The handler of vector V puts V into R15 and halts for good,
+ * the interrupted RIP is then on top of the stack (above an error code, if the exception has one).
+ */
+export function withHandlers(vectors: readonly number[], body: string): string {
+  const gates = Array.from({ length: Math.max(...vectors) + 1 }, (_, vector) =>
+    vectors.includes(vector) ? `.word handler_${vector}, 8, 0x8e00, 0\n.quad 0` : '.quad 0, 0',
+  );
+  const handlers = vectors.map((vector) => `handler_${vector}:\nmov r15d, ${vector}\nhlt`);
+  return `
+_start:
+    lidt [idt_register]
+${body}
+    hlt
+${handlers.join('\n')}
+    .balign 16
+idt:
+${gates.join('\n')}
+idt_register:
+    .word ${gates.length * 16 - 1}
+    .quad idt
+`;
+}
+
+/** A symbol of the loaded program. */
+export function symbol(vm: Vm, name: string): bigint {
+  const value = vm.program?.symbols.get(name);
+  if (value === undefined) throw new Error(`the program has no symbol ${name}`);
+  return value;
+}
+
+/** The 64-bit word at a guest-physical address. */
+export const u64 = (run: RunResult, address: bigint): bigint =>
+  new DataView(run.memory.buffer, run.memory.byteOffset).getBigUint64(Number(address), true);
