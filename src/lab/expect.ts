@@ -2,7 +2,9 @@
 import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type Era, eraMatches, resolveEra } from '../kvm/eras.ts';
+import { SVM_EXITS } from '../kvm/svm.ts';
 import type { ExitRecord, VcpuCounters } from '../kvm/types.ts';
+import { VMX_EXITS } from '../kvm/vmx.ts';
 import type { RunEnd, RunResult, VcpuView } from '../machine/types.ts';
 import type { Program } from '../program/assembler.ts';
 import {
@@ -84,7 +86,7 @@ export function describeEnd(end: RunEnd): string {
 
 /**
  * Throws KvmscopeError('header') for an expectation that can never be evaluated: symbols the program does not have,
- * era ranges KVM does not know.
+ * exits and era ranges KVM does not know.
  */
 export function validateExpectations(expectations: readonly Expectation[], program: Program): void {
   const newest = resolveEra();
@@ -98,6 +100,13 @@ export function validateExpectations(expectations: readonly Expectation[], progr
         throw new KvmscopeError('header', `${expectation.file}:${expectation.line}: ${error.message}`);
       }
     }
+    if (subject.kind === 'exits' && subject.name !== undefined && !EXIT_NAMES.has(subject.name)) {
+      const hint = didYouMean(subject.name, EXIT_NAMES);
+      throw new KvmscopeError(
+        'header',
+        `${expectation.file}:${expectation.line}: unknown exit "${subject.name}"${hint}`,
+      );
+    }
     const terms = subject.address === undefined ? [] : [subject.address];
     if (value?.kind === 'number') terms.push(value.term);
     if (value?.kind === 'set') terms.push(...value.ranges.flat());
@@ -105,6 +114,13 @@ export function validateExpectations(expectations: readonly Expectation[], progr
     for (const term of terms) evaluateTerm(term, program.symbols, expectation);
   }
 }
+
+/** Exit names of both vendors, and the names that stand for either's. */
+const EXIT_NAMES: ReadonlySet<string> = new Set([
+  ...Object.keys(EXIT_ALIASES),
+  ...VMX_EXITS.map((exit) => exit.name),
+  ...SVM_EXITS.map((exit) => exit.name),
+]);
 
 const applies = ({ condition }: Expectation, run: RunResult, era: Era): boolean =>
   (condition.vendor === undefined || condition.vendor === run.vendor) &&
@@ -313,7 +329,7 @@ function order(sign: -1 | 0 | 1, comparison: Comparison): boolean {
 }
 
 /** Names of the exits across which `preserved` compares registers: hypercalls and MSR writes. */
-const PRESERVED_ACROSS: readonly string[] = ['vmcall', 'vmmcall', 'msr_write', 'msr'];
+const PRESERVED_ACROSS: readonly string[] = ['vmcall', 'vmmcall', 'msr_write'];
 
 /** Every hypercall and every MSR write of the vCPU leaves these registers as they were. At least one must have happened. */
 function preserved(subject: Subject, run: RunResult, vcpu: VcpuView): Verdict {

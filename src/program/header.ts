@@ -178,6 +178,13 @@ export const EXIT_ALIASES: Readonly<Record<string, readonly string[]>> = {
   hypercall: ['vmcall', 'vmmcall'],
   wrmsr: ['msr_write'],
   rdmsr: ['msr_read'],
+  exception: ['exception_nmi', 'ud_excp'],
+  external_interrupt: ['external_interrupt', 'interrupt'],
+  interrupt_window: ['interrupt_window', 'vintr'],
+  nmi_window: ['nmi_window', 'iret'],
+  io: ['io_instruction', 'io'],
+  pause: ['pause_instruction', 'pause'],
+  nested_page_fault: ['ept_violation', 'npf'],
 };
 
 const MP_STATES = ['runnable', 'uninitialized', 'init-received', 'halted'];

@@ -1,0 +1,50 @@
+import { describe, expect, it } from 'vitest';
+import { MAX_SLICE, MIN_SLICE, Random, Scheduler } from './scheduler.ts';
+
+const picks = (seed: number, vcpus: number, count: number, runnable: (i: number) => boolean = () => true): number[] => {
+  const scheduler = new Scheduler(seed, vcpus);
+  return Array.from({ length: count }, () => scheduler.pick(runnable));
+};
+
+describe('Random', () => {
+  it('gives the same numbers for the same seed and others for another', () => {
+    const numbers = (seed: number) => {
+      const random = new Random(seed);
+      return Array.from({ length: 4 }, () => random.next());
+    };
+    expect(numbers(1)).toEqual(numbers(1));
+    expect(numbers(1)).not.toEqual(numbers(2));
+    expect(numbers(0).every((n) => Number.isInteger(n) && n >= 0 && n < 2 ** 32)).toBe(true);
+  });
+});
+
+describe('Scheduler', () => {
+  it('picks in the same order for the same seed', () => {
+    expect(picks(7, 4, 100)).toEqual(picks(7, 4, 100));
+    expect(picks(7, 4, 100)).not.toEqual(picks(8, 4, 100));
+  });
+
+  it('lets every runnable vCPU run, and no other', () => {
+    const odd = (index: number) => index % 2 === 1;
+    expect([...new Set(picks(3, 9, 200, odd))].sort()).toEqual([1, 3, 5, 7]);
+  });
+
+  it('gives every vCPU about the same number of turns', () => {
+    const counts = [0, 0, 0, 0];
+    for (const index of picks(1, 4, 4000)) counts[index]++;
+    for (const count of counts) expect(Math.abs(count - 1000)).toBeLessThan(150);
+  });
+
+  it('says -1 when nobody is runnable', () => {
+    expect(picks(1, 4, 1, () => false)).toEqual([-1]);
+  });
+
+  it('keeps slices between the shortest and twice the longest power of two', () => {
+    const scheduler = new Scheduler(5, 2);
+    const slices = Array.from({ length: 2000 }, () => scheduler.slice());
+    expect(Math.min(...slices)).toBeGreaterThanOrEqual(MIN_SLICE);
+    expect(Math.max(...slices)).toBeLessThan(MAX_SLICE);
+    expect(slices.filter((s) => s < 100).length).toBeGreaterThan(200);
+    expect(slices.filter((s) => s > 4096).length).toBeGreaterThan(200);
+  });
+});
