@@ -315,8 +315,9 @@ export function syscall(): void {
   }
 }
 
-/** SYSRET; `wide` is REX.W. A non-canonical RCX faults here at CPL 0 on Intel, at the target in CPL 3 on AMD. */
-export function sysret(wide: bool): void {
+/** SYSRET; operand size 3 (REX.W) returns to 64-bit mode. A non-canonical RCX faults here at CPL 0 on Intel, at the target in CPL 3 on AMD. */
+export function sysret(sizeLog2: i32): void {
+  const wide = sizeLog2 == 3;
   if ((reg(R_EFER) & EFER_SCE) == 0 || !protectedMode || (codeMode != 2 && !isAmd())) {
     raise(UD);
     return;
@@ -363,8 +364,9 @@ export function sysenter(): void {
   setNextRip(longMode ? eip : eip & 0xffffffff);
 }
 
-/** SYSEXIT; `wide` is REX.W. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode. */
-export function sysexit(wide: bool): void {
+/** SYSEXIT; operand size 3 (REX.W) returns to 64-bit mode. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode. */
+export function sysexit(sizeLog2: i32): void {
+  const wide = sizeLog2 == 3;
   if (isAmd() && longMode) {
     raise(UD);
     return;

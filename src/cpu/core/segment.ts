@@ -354,15 +354,9 @@ function systemBase(selector: u32): u64 {
   return full;
 }
 
-// ---- VERR, VERW, LAR, LSL: the answer is ZF; only page faults are raised ----
+// ---- VERR, VERW, LAR, LSL: an unsuitable selector is an answer, not a fault; only the read of the descriptor can fault ----
 
-let answer: u64 = 0;
-/** Access rights (LAR) or limit (LSL) after a call that returned true. */
-export function selectorAnswer(): u64 {
-  return answer;
-}
-
-/** Reads a descriptor without faults of its own; false if there is none. Check failed(). */
+/** Reads a descriptor without faults of its own; false if there is none. */
 function peekDescriptor(selector: u32): bool {
   if (isNull(selector) || !locate(selector, 8)) return false;
   return fetch();
@@ -375,41 +369,34 @@ function privilegeAllows(selector: u32): bool {
   return cpl <= dpl && <i32>(selector & 3) <= dpl;
 }
 
-/** VERR and VERW: may the segment be read (written) at this privilege? Check failed(). */
-export function verify(selector: u32, write: bool): bool {
-  selector &= 0xffff;
-  if (!peekDescriptor(selector)) return false;
+function verify(selector: u32, write: bool): bool {
+  if (!peekDescriptor(selector & 0xffff)) return false;
   const attr = attrOf(descHigh);
   if ((attr & ATTR_S) == 0 || !privilegeAllows(selector)) return false;
   if (attr & ATTR_CODE) return !write && (attr & ATTR_RW) != 0;
   return !write || (attr & ATTR_RW) != 0;
 }
-
-/** LAR: access rights masked by 0x00f0ff00 in selectorAnswer(). Check failed(). */
-export function lar(selector: u32): bool {
-  selector &= 0xffff;
-  if (!peekDescriptor(selector)) return false;
-  const attr = attrOf(descHigh);
-  if ((attr & ATTR_S) == 0) {
-    // SDM vol. 2, LAR, table of valid system types: bit n set = type n.
-    const valid: u32 = longMode ? 0x1a04 : 0x1a3e;
-    if (((valid >> (attr & ATTR_TYPE)) & 1) == 0) return false;
-  }
-  if (!privilegeAllows(selector)) return false;
-  answer = <u64>(descHigh & 0x00f0ff00);
-  return true;
+/** VERR: may the segment be read at this privilege? Check failed(). */
+export function verr(selector: u32): bool {
+  return verify(selector, false);
+}
+/** VERW: may the segment be written at this privilege? Check failed(). */
+export function verw(selector: u32): bool {
+  return verify(selector, true);
 }
 
-/** LSL: the limit in bytes in selectorAnswer(). Check failed(). */
-export function lsl(selector: u32): bool {
-  selector &= 0xffff;
-  if (!peekDescriptor(selector)) return false;
+/** True if LAR or LSL accepts the descriptor; bit n of `systemTypes` set: system type n is accepted (SDM vol. 2, LAR and LSL). */
+function queryable(selector: u32, systemTypes: u32): bool {
+  if (!peekDescriptor(selector & 0xffff)) return false;
   const attr = attrOf(descHigh);
-  if ((attr & ATTR_S) == 0) {
-    const valid: u32 = longMode ? 0x0a04 : 0x0a0e;
-    if (((valid >> (attr & ATTR_TYPE)) & 1) == 0) return false;
-  }
-  if (!privilegeAllows(selector)) return false;
-  answer = <u64>limitOf(descLow, descHigh);
-  return true;
+  if ((attr & ATTR_S) == 0 && ((systemTypes >> (attr & ATTR_TYPE)) & 1) == 0) return false;
+  return privilegeAllows(selector);
+}
+/** LAR: the access rights masked by 0x00f0ff00, or -1. Check failed(). */
+export function lar(selector: u32): i64 {
+  return queryable(selector, longMode ? 0x1a04 : 0x1a3e) ? <i64>(descHigh & 0x00f0ff00) : -1;
+}
+/** LSL: the limit in bytes, or -1. Check failed(). */
+export function lsl(selector: u32): i64 {
+  return queryable(selector, longMode ? 0x0a04 : 0x0a0e) ? <i64>limitOf(descLow, descHigh) : -1;
 }

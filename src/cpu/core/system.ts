@@ -5,7 +5,7 @@
 // WRMSR of an MSR that is not listed here are exits. EFER.LMA follows CR0.PG here.
 
 import {
-  EXIT_CR8, EXIT_INVLPG, EXIT_MOV_CR3, INTERCEPT_INVLPG, INTERCEPT_MOV_CR3, R_ATTR, R_BASE, R_CR0, R_CR2, R_CR3, R_CR4, R_CSTAR, R_DR0,
+  EXIT_INVLPG, EXIT_MOV_CR3, INTERCEPT_INVLPG, INTERCEPT_MOV_CR3, R_ATTR, R_BASE, R_CR0, R_CR2, R_CR3, R_CR4, R_CSTAR, R_DR0,
   R_DR6, R_DR7, R_EFER, R_FMASK, R_GDTR_BASE, R_GDTR_LIMIT, R_IDTR_BASE, R_IDTR_LIMIT, R_KERNEL_GS_BASE, R_LIMIT, R_LSTAR, R_RFLAGS,
   R_SEL, R_STAR, R_SYSENTER_CS, R_SYSENTER_EIP, R_SYSENTER_ESP, R_TSC_AUX, SEG_CS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SHADOW_STI,
   S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
@@ -18,7 +18,8 @@ import {
 } from './state';
 import { flags, setFlags } from './flags';
 import { ld16, ld32, ld64, ldSys, loadPdptes, st16, st32, st64 } from './mmu';
-import { TYPE_TSS16, TYPE_TSS32, linear, loadLdtr, loadTr } from './segment';
+import { TYPE_TSS16, TYPE_TSS32, loadLdtr, loadTr } from './segment';
+import { push } from './stack';
 
 /** The bits of CR4 that can be set: what this CPU implements. All others are reserved. */
 export const SUPPORTED_CR4: u64 = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE;
@@ -80,7 +81,7 @@ function writeCr0(value: u64): void {
   computeMode();
 }
 
-function writeCr3(value: u64, gpr: i32): void {
+function writeCr3(value: u64): void {
   if (longMode) {
     if (value & reservedPhysicalBits()) {
       raiseError(GP, 0);
@@ -88,7 +89,7 @@ function writeCr3(value: u64, gpr: i32): void {
     }
   } else value &= 0xffffffff;
   if (reg(S_INTERCEPT) & INTERCEPT_MOV_CR3) {
-    leave(EXIT_MOV_CR3, 0, <u64>gpr, value);
+    leave(EXIT_MOV_CR3, 0, 0, value);
     return;
   }
   if (!longMode && (reg(R_CR0) & CR0_PG) != 0 && (reg(R_CR4) & CR4_PAE) != 0) {
@@ -112,28 +113,20 @@ function writeCr4(value: u64): void {
   if (paging) flushTlb();
 }
 
-/** MOV to CRn. `value` is already truncated to 32 bits outside 64-bit mode; `gpr` is the source register, for exits. */
-export function movToCr(cr: i32, value: u64, gpr: i32): void {
-  if (cr != 0 && cr != 2 && cr != 3 && cr != 4 && cr != 8) {
-    raise(UD);
-    return;
-  }
+/** MOV to CRn other than CR8, which is an exit. `value` is already truncated to 32 bits outside 64-bit mode. */
+export function movToCr(cr: i32, value: u64): void {
   if (!requireCpl0()) return;
   switch (cr) {
     case 0: writeCr0(value); break;
     case 2: setReg(R_CR2, value); break;
-    case 3: writeCr3(value, gpr); break;
+    case 3: writeCr3(value); break;
     case 4: writeCr4(value); break;
-    default: leave(EXIT_CR8, 0, <u64>gpr, value); break;
+    default: raise(UD); break;
   }
 }
 
-/** MOV from CRn; CR8 is an exit. Check failed(). */
-export function movFromCr(cr: i32, gpr: i32): u64 {
-  if (cr != 0 && cr != 2 && cr != 3 && cr != 4 && cr != 8) {
-    raise(UD);
-    return 0;
-  }
+/** MOV from CRn other than CR8. Check failed(). */
+export function movFromCr(cr: i32): u64 {
   if (!requireCpl0()) return 0;
   switch (cr) {
     case 0: return reg(R_CR0);
@@ -141,15 +134,15 @@ export function movFromCr(cr: i32, gpr: i32): u64 {
     case 3: return reg(R_CR3);
     case 4: return reg(R_CR4);
   }
-  leave(EXIT_CR8, 1, <u64>gpr, 0);
+  raise(UD);
   return 0;
 }
 
 /** LMSW: sets PE, MP, EM and TS from the low four bits; PE cannot be cleared. */
-export function lmsw(value: u64): void {
+export function lmsw(value: u32): void {
   if (!requireCpl0()) return;
   const old = reg(R_CR0);
-  writeCr0((old & ~14) | (value & 15));
+  writeCr0((old & ~14) | <u64>(value & 15));
 }
 
 /** The machine status word, as SMSW stores it: CR0. */
@@ -217,12 +210,10 @@ function after(at: u64, bytes: u64): u64 {
   return codeMode == 2 ? at + bytes : (at + bytes) & 0xffffffff;
 }
 
-/** LGDT, LIDT: 16-bit limit, then a base of 24 (16-bit operand size), 32 or 64 bits (64-bit mode). */
-function loadTable(baseSlot: i32, limitSlot: i32, seg: i32, offset: u64, sizeLog2: i32): void {
+/** LGDT, LIDT from a linear address: 16-bit limit, then a base of 24 (16-bit operand size), 32 or 64 bits (64-bit mode). */
+function loadTable(baseSlot: i32, limitSlot: i32, at: u64, sizeLog2: i32): void {
   if (!requireCpl0()) return;
   const wide = codeMode == 2;
-  const at = linear(seg, offset, wide ? 10 : 6, false);
-  if (failed()) return;
   const limit = ld16(at);
   if (failed()) return;
   let base = wide ? ld64(after(at, 2)) : ld32(after(at, 2));
@@ -235,28 +226,26 @@ function loadTable(baseSlot: i32, limitSlot: i32, seg: i32, offset: u64, sizeLog
   setReg(baseSlot, base);
   setReg(limitSlot, limit);
 }
-/** SGDT, SIDT: always the whole base, whatever the operand size. */
-function storeTable(baseSlot: i32, limitSlot: i32, seg: i32, offset: u64): void {
+/** SGDT, SIDT to a linear address: always the whole base, whatever the operand size. */
+function storeTable(baseSlot: i32, limitSlot: i32, at: u64): void {
   const wide = codeMode == 2;
-  const at = linear(seg, offset, wide ? 10 : 6, true);
-  if (failed()) return;
   st16(at, reg(limitSlot));
   if (failed()) return;
   if (wide) st64(after(at, 2), reg(baseSlot));
   else st32(after(at, 2), reg(baseSlot) & 0xffffffff);
 }
 
-export function lgdt(seg: i32, offset: u64, sizeLog2: i32): void {
-  loadTable(R_GDTR_BASE, R_GDTR_LIMIT, seg, offset, sizeLog2);
+export function lgdt(at: u64, sizeLog2: i32): void {
+  loadTable(R_GDTR_BASE, R_GDTR_LIMIT, at, sizeLog2);
 }
-export function lidt(seg: i32, offset: u64, sizeLog2: i32): void {
-  loadTable(R_IDTR_BASE, R_IDTR_LIMIT, seg, offset, sizeLog2);
+export function lidt(at: u64, sizeLog2: i32): void {
+  loadTable(R_IDTR_BASE, R_IDTR_LIMIT, at, sizeLog2);
 }
-export function sgdt(seg: i32, offset: u64): void {
-  storeTable(R_GDTR_BASE, R_GDTR_LIMIT, seg, offset);
+export function sgdt(at: u64): void {
+  storeTable(R_GDTR_BASE, R_GDTR_LIMIT, at);
 }
-export function sidt(seg: i32, offset: u64): void {
-  storeTable(R_IDTR_BASE, R_IDTR_LIMIT, seg, offset);
+export function sidt(at: u64): void {
+  storeTable(R_IDTR_BASE, R_IDTR_LIMIT, at);
 }
 
 /** #UD outside protected mode: LLDT, LTR, SLDT, STR, VERR, VERW, LAR, LSL. */
@@ -387,13 +376,10 @@ export function sti(): void {
   setBrk(BRK_LOOKUP);
 }
 
-/** The value PUSHF stores: VM and RF read as 0. #GP(0) in virtual-8086 mode below IOPL 3. Check failed(). */
-export function pushFlagsValue(): u64 {
-  if (inVm86() && iopl() != 3) {
-    raiseError(GP, 0);
-    return 0;
-  }
-  return flags() & ~(FLAG_VM | FLAG_RF);
+/** PUSHF with operand size 1 << sizeLog2: VM and RF are pushed as 0. #GP(0) in virtual-8086 mode below IOPL 3. Check failed(). */
+export function pushFlags(sizeLog2: i32): void {
+  if (inVm86() && iopl() != 3) raiseError(GP, 0);
+  else push(flags() & ~(FLAG_VM | FLAG_RF), sizeLog2);
 }
 
 /** POPF with operand size 1 << sizeLog2: which bits change depends on CPL and IOPL (SDM vol. 2, POPF). Check failed(). */
