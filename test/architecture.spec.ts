@@ -60,7 +60,7 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   kvm: ['cpu'],
   machine: ['cpu', 'kvm', 'program'],
   lab: ['cpu', 'kvm', 'machine', 'program', 'trace'],
-  trace: ['cpu/registers.ts', 'kvm/trace.ts', 'kvm/types.ts', 'machine/types.ts'],
+  trace: ['cpu/registers.ts', 'kvm/icr.ts', 'kvm/trace.ts', 'kvm/types.ts', 'machine/types.ts'],
   'index.ts': ['cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
   'vitest.ts': ['index.ts', 'cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
   cli: ['index.ts', 'trace'],

@@ -3,9 +3,10 @@
  * elsewhere and arrive here as the events and registers of the exit record.
  */
 import { GENERAL_REGISTERS } from '../cpu/registers.ts';
+import { Icr, X2APIC_BROADCAST } from '../kvm/icr.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ExitRecord } from '../kvm/types.ts';
-import { DELIVERY_MODES, exceptionName } from './ftrace.ts';
+import { apicRegisterName, DELIVERY_MODES, deliveryModeName, exceptionName } from './ftrace.ts';
 import { hex, ranges, vcpuNames } from './text.ts';
 
 /** Hypercall numbers (include/uapi/linux/kvm_para.h) that x86 KVM knows. */
@@ -93,27 +94,29 @@ export const msrName = (msr: number): string => {
   return `MSR ${hex(msr)}`;
 };
 
-/** ICR low word: 'vector 0xd1, Fixed, edge'. Modes that carry no vector are shown without one. */
-export function interruptWords(low: number): string {
-  const mode = (low >> 8) & 7;
-  const parts = [DELIVERY_MODES[mode] as string];
-  if (mode === 0 || mode === 1 || mode === 6) parts.unshift(`vector ${hex(low & 0xff)}`);
-  parts.push(low & 0x8000 ? `level ${low & 0x4000 ? 'assert' : 'de-assert'}` : 'edge');
+/** 'vector 0xd1, Fixed, edge'. Modes that carry no vector are shown without one. */
+export function interruptWords(icr: Icr): string {
+  const parts: string[] = [deliveryModeName(icr.mode)];
+  if (icr.mode === 'fixed' || icr.mode === 'lowest' || icr.mode === 'startup')
+    parts.unshift(`vector ${hex(icr.vector)}`);
+  parts.push(icr.trigger === 'level' ? `level ${icr.level === 'assert' ? 'assert' : 'de-assert'}` : 'edge');
   return parts.join(', ');
 }
 
+const SHORTHAND_WORDS = {
+  self: 'to itself (shorthand self)',
+  all: 'to all including itself (shorthand all)',
+  'all-but-self': 'to all but itself (shorthand all-but-self)',
+} as const;
+
 /** Where an ICR write goes: shorthand, or physical or logical destination. */
-export function destinationWords(low: number, destination: number): string {
-  const shorthand = (low >> 18) & 3;
-  if (shorthand === 1) return 'to itself (shorthand self)';
-  if (shorthand === 2) return 'to all including itself (shorthand all)';
-  if (shorthand === 3) return 'to all but itself (shorthand all-but-self)';
-  if (destination === 0xffffffff) return 'to everybody (destination 0xffffffff)';
-  if (low & 0x800) {
-    const cluster = destination >>> 16;
-    return `to logical destination ${hex(destination)} (cluster ${cluster}, members ${hex(destination & 0xffff)})`;
-  }
-  return `to APIC id ${destination} (physical)`;
+export function destinationWords({ shorthand, destination, destinationMode }: Icr, x2apic = true): string {
+  if (shorthand !== 'none') return SHORTHAND_WORDS[shorthand];
+  if (x2apic && destination === X2APIC_BROADCAST) return `to everybody (destination ${hex(destination)})`;
+  if (destinationMode === 'physical') return `to APIC id ${destination} (physical)`;
+  if (!x2apic) return `to logical destination ${hex(destination)}`;
+  const cluster = destination >>> 16;
+  return `to logical destination ${hex(destination)} (cluster ${cluster}, members ${hex(destination & 0xffff)})`;
 }
 
 /** APIC ids a SEND_IPI bitmap pair names: two halves of `half` bits from `min`, the second one's base wrapping at 2^32. */
@@ -143,7 +146,7 @@ function hypercallWords(before: readonly bigint[], wide: boolean): string {
     const ids = bitmapIds(a0, a1, Number(BigInt.asUintN(32, a2)), wide ? 64 : 32);
     const whom = ids.length === 0 ? 'to nobody' : `to APIC id${ids.length === 1 ? '' : 's'} ${ranges(ids)}`;
     const bitmap = a1 === 0n ? hex(a0) : `${hex(a0)}, ${hex(a1)}`;
-    return `${name}: ${interruptWords(Number(a3 & 0xffffffffn))}, ${whom} (bitmap ${bitmap} from id ${hex(a2)})`;
+    return `${name}: ${interruptWords(Icr.fromX2(a3))}, ${whom} (bitmap ${bitmap} from id ${hex(a2)})`;
   }
   if (nr === 5n) return `${name}: wake the vCPU with APIC id ${a1}`;
   if (nr === 11n) return `${name}: let the vCPU with APIC id ${a0} run`;
@@ -177,8 +180,10 @@ export function exitMeaning(record: ExitRecord, wide: boolean): Meaning {
     const msr = Number(BigInt.asUintN(32, registerOf(before, 'rcx')));
     const low = Number(BigInt.asUintN(32, registerOf(before, 'rax')));
     const high = Number(BigInt.asUintN(32, registerOf(before, 'rdx')));
-    if (msr === 0x830)
-      return { label: 'sent', text: `ICR write: ${interruptWords(low)}, ${destinationWords(low, high)}` };
+    if (msr === 0x830) {
+      const icr = Icr.fromLow(low, high);
+      return { label: 'sent', text: `ICR write: ${interruptWords(icr)}, ${destinationWords(icr)}` };
+    }
     if (msr === 0x83f) return { label: 'sent', text: `SELF IPI write: vector ${hex(low & 0xff)} to itself` };
     if (msr === 0x80b) return { label: 'asked', text: 'EOI: the interrupt in service has been handled' };
     const value = (BigInt(high) << 32n) | BigInt(low);
@@ -204,6 +209,13 @@ export function exitMeaning(record: ExitRecord, wide: boolean): Meaning {
     const what = mmio.write ? `write ${hex(mmio.value)} to` : 'read';
     return { label: 'asked', text: `${what} guest-physical address ${hex(mmio.gpa)}, ${mmio.size} byte` };
   }
+  const apic = find(events, 'kvm_apic');
+  if (apic) {
+    const text = `${apic.write ? `write ${hex(apic.value)} to` : 'read'} local APIC register ${apicRegisterName(apic.reg)}`;
+    return { label: find(events, 'kvm_apic_ipi') ? 'sent' : 'asked', text };
+  }
+  const cr = find(events, 'kvm_cr');
+  if (cr) return { label: 'asked', text: cr.write ? `write ${hex(cr.value)} to CR${cr.cr}` : `read CR${cr.cr}` };
   if (name === 'hlt') return { label: 'asked', text: 'HLT: sleep until an interrupt, NMI or kick' };
   if (name === 'external_interrupt' || name === 'interrupt')
     return { label: 'why', text: 'another vCPU kicked this one out of the guest' };
@@ -216,7 +228,7 @@ export function exitMeaning(record: ExitRecord, wide: boolean): Meaning {
   const exception = find(events, 'kvm_inj_exception');
   if (exception) return { label: 'why', text: `${exceptionName(exception.vector)} in the guest` };
   if (name.startsWith('exception') || name.endsWith('excp'))
-    return { label: 'why', text: 'an exception that KVM looks at before the guest does' };
+    return { label: 'why', text: "#UD, which KVM looks at first: it may be the other vendor's hypercall instruction" };
   return { label: 'why', text: record.name };
 }
 

@@ -4,6 +4,7 @@
  *
  * Missing here: `requests` of kvm_exit (v6.14+) is always 0, because vcpu->requests is host state that has no model.
  */
+import { DELIVERY_MODES as ICR_MODES, Icr } from '../kvm/icr.ts';
 import type { KvmTraceEvent, KvmTraceEventName } from '../kvm/trace.ts';
 import type { Vendor } from '../kvm/types.ts';
 import { exitReasonName, kernelVersion } from './exit-names.ts';
@@ -25,8 +26,8 @@ const pad = (value: bigint | number, digits: number): string => `0x${value.toStr
 
 /** kvm_deliver_mode: ICR bits 10:8. */
 export const DELIVERY_MODES = ['Fixed', 'LowPrio', 'SMI', 'Res3', 'NMI', 'INIT', 'SIPI', 'ExtINT'] as const;
-/** kvm_apic_dst_shorthand: ICR bits 19:18. */
-export const SHORTHANDS = ['dst', 'self', 'all', 'all-but-self'] as const;
+/** KVM's trace word for a delivery mode. */
+export const deliveryModeName = (mode: (typeof ICR_MODES)[number]): string => DELIVERY_MODES[ICR_MODES.indexOf(mode)];
 
 /** kvm_trace_symbol_apic: register offset → name. Only the first word of ISR, TMR and IRR has a name. */
 const APIC_REGISTERS: ReadonlyMap<number, string> = new Map([
@@ -130,15 +131,15 @@ const FORMATTERS: Formatters = {
   kvm_apic: (e, kernel) =>
     `apic_${e.write ? 'write' : 'read'} ${apicRegisterName(e.reg)} = ${hex(kernel < 5_018 ? BigInt.asUintN(32, e.value) : e.value)}`,
   kvm_apic_ipi: (e) => {
-    const low = e.icrLow >>> 0;
+    const icr = Icr.fromLow(e.icrLow, e.destId);
     const words = [
-      DELIVERY_MODES[(low >> 8) & 7],
-      low & 0x800 ? 'logical' : 'physical',
-      low & 0x4000 ? 'assert' : 'de-assert',
-      low & 0x8000 ? 'level' : 'edge',
-      SHORTHANDS[(low >> 18) & 3],
+      deliveryModeName(icr.mode),
+      icr.destinationMode,
+      icr.level === 'assert' ? 'assert' : 'de-assert',
+      icr.trigger,
+      icr.shorthand === 'none' ? 'dst' : icr.shorthand,
     ];
-    return `dst ${(e.destId >>> 0).toString(16)} vec ${low & 0xff} (${words.join('|')})`;
+    return `dst ${icr.destination.toString(16)} vec ${icr.vector} (${words.join('|')})`;
   },
   kvm_apic_accept_irq: (e) =>
     `apicid ${e.apicid.toString(16)} vec ${e.vector} (${DELIVERY_MODES[e.deliveryMode & 7]}|${e.triggerMode ? 'level' : 'edge'})`,

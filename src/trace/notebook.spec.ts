@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { Icr } from '../kvm/icr.ts';
 import { bitmapIds, destinationWords, exitMeaning, hypercallResult, interruptWords, msrName } from './explain.ts';
 import { generalValues, makeRun, VMCALL_EXIT, vcpu, WRMSR_EXIT } from './notebook.fixture.ts';
 import { counterLines, endText, finalState, flagsText, notebookExit, notebookExits } from './notebook.ts';
@@ -98,12 +99,14 @@ describe('what an exit meant', () => {
   });
 
   it('decodes ICR words', () => {
-    expect(interruptWords(0xc0f0)).toBe('vector 0xf0, Fixed, level assert');
-    expect(interruptWords(0x4500)).toBe('INIT, edge');
-    expect(interruptWords(0x4608)).toBe('vector 0x8, SIPI, edge');
-    expect(destinationWords(0x800, 0x10003)).toBe('to logical destination 0x10003 (cluster 1, members 0x3)');
-    expect(destinationWords(0xc0000, 0)).toBe('to all but itself (shorthand all-but-self)');
-    expect(destinationWords(0, 0xffffffff)).toBe('to everybody (destination 0xffffffff)');
+    const low = (value: number, destination = 0): Icr => Icr.fromLow(value, destination);
+    expect(interruptWords(low(0xc0f0))).toBe('vector 0xf0, Fixed, level assert');
+    expect(interruptWords(low(0x4500))).toBe('INIT, edge');
+    expect(interruptWords(low(0x4608))).toBe('vector 0x8, SIPI, edge');
+    expect(destinationWords(low(0x800, 0x10003))).toBe('to logical destination 0x10003 (cluster 1, members 0x3)');
+    expect(destinationWords(low(0x800, 0x3), false)).toBe('to logical destination 0x3');
+    expect(destinationWords(low(0xc0000))).toBe('to all but itself (shorthand all-but-self)');
+    expect(destinationWords(low(0, 0xffffffff))).toBe('to everybody (destination 0xffffffff)');
     expect(msrName(0x821)).toBe('x2APIC IRR[1] (0x821)');
   });
 

@@ -4,6 +4,7 @@
  *
  * Everything here is a function from values to lines of text; terminals, files and expectations belong to others.
  */
+import { Icr } from '../kvm/icr.ts';
 import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 import type { LapicView, RunEnd, RunResult, VcpuView } from '../machine/types.ts';
 import { exitReasonName, kernelVersion } from './exit-names.ts';
@@ -187,11 +188,12 @@ function lapicPieces(lapic: LapicView): Piece[] {
   texts.push(`TPR ${hex(lapic.tpr)}`, `PPR ${hex(lapic.ppr)}`, `SVR ${hex(lapic.svr)}`);
   const pieces: Piece[] = texts.map((text) => ({ text, tone: /\{0x/.test(text) ? 'changed' : 'plain' }));
   if (lapic.icr !== 0n) {
-    const low = Number(lapic.icr & 0xffffffffn);
-    const high = Number(lapic.icr >> 32n);
-    const destination = lapic.mode === 'x2apic' ? high : high >>> 24;
+    const x2apic = lapic.mode === 'x2apic';
+    const icr = x2apic
+      ? Icr.fromX2(lapic.icr)
+      : Icr.fromXapic(Number(lapic.icr & 0xffffffffn), Number(lapic.icr >> 32n));
     pieces.push({ text: `ICR ${hex(lapic.icr)}`, tone: 'changed' });
-    pieces.push({ text: `(${interruptWords(low)}, ${destinationWords(low, destination)})` });
+    pieces.push({ text: `(${interruptWords(icr)}, ${destinationWords(icr, x2apic)})` });
   }
   return pieces;
 }
