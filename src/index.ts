@@ -75,12 +75,14 @@ export {
   type Expectation,
   type ExpectationCondition,
   type ExpectedValue,
+  HEADER_KEYS,
   type HeaderSettings,
   type ProgramHeader,
   parseExpectation,
   parseHeader,
   parseIds,
   parseSize,
+  SUBJECTS,
   type Subject,
 } from './program/header.ts';
 export { loadProgram } from './program/load.ts';

@@ -13,7 +13,6 @@ import {
   type Expectation,
   type ExpectedValue,
   parseExpectation,
-  SUBJECTS,
   type Subject,
   type SubjectKind,
   type Term,
@@ -415,7 +414,3 @@ function showExpected(value: ExpectedValue, subject: Subject, term: (t: Term) =>
       return quote(value.text, subject);
   }
 }
-
-/** The words a subject is known by, for help texts. */
-export const subjectHelp = (): readonly { readonly name: string; readonly help: string }[] =>
-  Object.entries(SUBJECTS).map(([name, { help }]) => ({ name, help }));
