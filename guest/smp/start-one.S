@@ -5,7 +5,7 @@
 # kvm: >=4.19   vcpus: 3   mode: long64   aps: wait-for-sipi   vendor: both
 # expect: memory[alive].u16 = 0xcafe
 # expect: vcpu[1].mp = halted
-# expect: vcpu[2].mp = init-received
+# expect: vcpu[2].mp = uninitialized
 # expect: vcpu[1].sipi = none
 # expect: exits.wrmsr = 2
 .include "pvipi.inc"
