@@ -1,1 +1,604 @@
-export function run(): i32 { return 0; }
+// The run loop: events due at an instruction boundary, lookup of decoded code, and dispatch. The host calls setup() once and
+// run() for a vCPU; everything else is reached from here.
+
+import {
+  BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_EXCEPTION, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
+  EVENT_VALID, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_NMI_WINDOW, R_ATTR, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS, R_RIP, R_RSP,
+  SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_CPL, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR, S_INJECT_LEN,
+  S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI, R_ZERO, S_CC_OP, S_CC_DST, S_CC_SRC,
+} from './layout';
+import {
+  BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PE, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, FLAG_VM, GP, NONCANONICAL, SS, TLB_READ,
+  TLB_WRITE, brk, clearBrk, codeMode, computeMode, cpl, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise,
+  raiseError, reg, reg32, selectVcpu, setNextRip, setReg, setRips, st, tlb, tlbVersion, stackMask,
+} from './state';
+import {
+  CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setFlags,
+} from './flags';
+import { arena, ramBase as ramBaseOf, setup as setupMemory, stateBase as stateBaseOf } from './memory';
+import {
+  ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
+} from './mmu';
+import { MAX_LENGTH, decode, decodeRun } from './decode';
+import { PAGE_BYTES, decodedPage, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
+import {
+  MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
+  OP_GENERIC, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
+  OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64, OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32,
+  OP_SHR_RI64, OP_ST32, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
+  REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
+} from './record';
+import { execute, setStepsLeft, stepsLeft } from './exec';
+import { deliver, deliverException } from './event';
+
+// ---- what the host calls besides run() ----
+
+/**
+ * Lays memory out for `vcpus` virtual processors and `ram` bytes of guest RAM. Returns the size in bytes the memory must have; the
+ * host grows it before anything else.
+ */
+export function setup(vcpus: i32, ram: u32): u32 {
+  return setupMemory(vcpus, ram, 262144, 512, <u32>REC_BYTES, <u32>PAGE_BYTES);
+}
+/** Forgets all decoded code; the host has zeroed or replaced guest RAM and page attributes. */
+export function resetCode(): void {
+  resetCodeCache();
+}
+export function stateBase(): u32 {
+  return <u32>stateBaseOf;
+}
+/** Where decoded code begins: what lies between the state blocks and here must be zero in a new machine. */
+export function cacheBase(): u32 {
+  return <u32>arena;
+}
+export function ramBase(): u32 {
+  return <u32>ramBaseOf;
+}
+/** The host wrote guest RAM. */
+export function memoryWritten(address: u32, length: u32): void {
+  codeMemoryWritten(address, length);
+}
+/** Translates a linear address for the host without side effects; the guest-physical address or -1. */
+export function translate(vcpu: i32, linear: u64): f64 {
+  selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
+  return walkQuiet(linear) ? <f64>walked() : -1;
+}
+/**
+ * Writes `length` bytes found at host address `from` at a linear address with the guest's own privilege. 0, or the pending exception:
+ * vector | 0x100, its error code and address in the exit fields Q1 and DATA.
+ */
+export function writeLinear(vcpu: i32, linear: u64, from: u32, length: i32): i32 {
+  selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
+  return storeBytes(linear, from, length);
+}
+
+// ---- lookup ----
+
+/** Buffer and record for instructions that are decoded each time: page-crossing ones and those near a segment limit. */
+const scratchBytes: usize = memory.data(16);
+const scratch: usize = memory.data(64, 8);
+
+/**
+ * Decodes the instruction at `rip` byte by byte: across the page, up to the CS limit. Returns its record, or 0 with a fault pending.
+ */
+function decodeUncached(rip: u64): usize {
+  let have = 0;
+  const base = codeMode == 2 ? 0 : reg(R_BASE + SEG_CS);
+  while (have < MAX_LENGTH) {
+    const at = rip + have;
+    if (codeMode != 2 && at > <u64>reg32(R_LIMIT + SEG_CS)) {
+      raiseError(GP, 0);
+      return 0;
+    }
+    if (!translateCode(codeMode == 2 ? at : (base + at) & 0xffffffff)) return 0;
+    store<u8>(scratchBytes + have, load<u8>(ramBaseOf + <usize>walked()));
+    have++;
+    const length = decode(scratch, scratchBytes, have);
+    if (length > 0) {
+      store<u8>(scratch, load<u8>(scratch, REC_FLAGS) | REC_END, REC_FLAGS);
+      return scratch;
+    }
+  }
+  raiseError(GP, 0); // longer than 15 bytes
+  return 0;
+}
+
+/** The record of the instruction at `rip`, or 0 with a fault or exit pending. */
+function lookup(rip: u64): usize {
+  let linear = rip;
+  if (codeMode != 2) {
+    const limit = <u64>reg32(R_LIMIT + SEG_CS);
+    linear = (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
+    if (rip + (0xfff - (linear & 0xfff)) > limit) return decodeUncached(rip);
+  }
+  if (!translateCode(linear)) return 0;
+  const address = walked();
+  const frame = <u32>(address >> 12);
+  const offset = <i32>(address & 0xfff);
+  let record = recordAt(decodedPage(frame, codeMode), offset);
+  if (!record) record = decodeRun(frame, codeMode, ramBaseOf + (<usize>frame << 12), offset);
+  return record;
+}
+
+// ---- dispatch ----
+
+// @ts-ignore: decorator
+@inline function simpleAddress(s: usize, rec: usize): u64 {
+  return (
+    load<u64>(s + (<usize>load<u8>(rec, REC_BASE) << 3)) +
+    (load<u64>(s + (<usize>load<u8>(rec, REC_INDEX) << 3)) << <u64>load<u8>(rec, REC_SCALE)) +
+    <u64><i64>load<i32>(rec, REC_DISP)
+  );
+}
+// @ts-ignore: decorator
+@inline function cc(s: usize, op: i32, size: i32, dst: u64, src: u64): void {
+  store<u64>(s + (S_CC_OP << 3), (op << 2) | size);
+  store<u64>(s + (S_CC_DST << 3), dst);
+  store<u64>(s + (S_CC_SRC << 3), src);
+}
+// @ts-ignore: decorator
+@inline function gAt(s: usize, rec: usize): usize {
+  return s + <usize>load<u8>(rec, REC_G);
+}
+// @ts-ignore: decorator
+@inline function eAt(s: usize, rec: usize): usize {
+  return s + <usize>load<u8>(rec, REC_E);
+}
+// @ts-ignore: decorator
+@inline function imm(rec: usize): u64 {
+  return <u64>load<i64>(rec, REC_IMM);
+}
+/** Zero of a lazy result, for the commonest conditions. */
+// @ts-ignore: decorator
+@inline function isZero(s: usize): bool {
+  const op = load<u32>(s + (S_CC_OP << 3));
+  return op >= 4 ? load<u64>(s + (S_CC_DST << 3)) << (64 - ((<u64>8) << (op & 3))) == 0 : condition(4);
+}
+
+/** Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return. */
+function interpret(): void {
+  const s = st;
+  let n = stepsLeft;
+  let rip = reg(R_RIP);
+  let linkFrom: usize = 0;
+  let rec: usize = 0;
+
+  for (;;) {
+    rec = lookup(rip);
+    if (brk) {
+      // The lookup may only have set a fault or an exit.
+      if (brk & (BRK_FAULT | BRK_EXIT)) {
+        setRips(rip, rip);
+        break;
+      }
+      clearBrk();
+    }
+    if (linkFrom) {
+      store<u32>(linkFrom, <u32>rec, REC_LINK);
+      linkFrom = 0;
+    }
+    let taken = false;
+
+    for (;;) {
+      if (n == 0) {
+        setReg(R_RIP, rip);
+        setStepsLeft(0);
+        return;
+      }
+      n--;
+      let step = <u64>load<u8>(rec, REC_LEN);
+      const op = <i32>load<u16>(rec, REC_OP);
+      switch (op) {
+        case OP_NEXT:
+          n++;
+          step = 0;
+          break;
+
+        case OP_MOV_RR32: store<u64>(eAt(s, rec), <u64>load<u32>(gAt(s, rec))); rip += step; rec += REC_BYTES; continue;
+        case OP_MOV_RR64: store<u64>(eAt(s, rec), load<u64>(gAt(s, rec))); rip += step; rec += REC_BYTES; continue;
+        case OP_MOV_RI: store<u64>(eAt(s, rec), imm(rec)); rip += step; rec += REC_BYTES; continue;
+        case OP_MOVZX8: store<u64>(gAt(s, rec), <u64>load<u8>(eAt(s, rec))); rip += step; rec += REC_BYTES; continue;
+        case OP_MOVSXD: store<u64>(gAt(s, rec), <u64><i64>load<i32>(eAt(s, rec))); rip += step; rec += REC_BYTES; continue;
+        case OP_LEA64: store<u64>(gAt(s, rec), simpleAddress(s, rec)); rip += step; rec += REC_BYTES; continue;
+        case OP_LEA32: store<u64>(gAt(s, rec), simpleAddress(s, rec) & 0xffffffff); rip += step; rec += REC_BYTES; continue;
+        case OP_NOP: rip += step; rec += REC_BYTES; continue;
+
+        case OP_LD8: {
+          const value = ld8(simpleAddress(s, rec));
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          store<u8>(gAt(s, rec), <u8>value);
+          break;
+        }
+        case OP_LD32: case OP_LD64: case OP_LDZX8: case OP_LDZX16: {
+          const at = simpleAddress(s, rec);
+          const value = op == OP_LD64 ? ld64(at) : op == OP_LD32 ? ld32(at) : op == OP_LDZX8 ? ld8(at) : ld16(at);
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          store<u64>(gAt(s, rec), value);
+          break;
+        }
+        case OP_ST8: st8(simpleAddress(s, rec), <u64>load<u8>(gAt(s, rec))); break;
+        case OP_ST32: st32(simpleAddress(s, rec), <u64>load<u32>(gAt(s, rec))); break;
+        case OP_ST64: st64(simpleAddress(s, rec), load<u64>(gAt(s, rec))); break;
+
+        case OP_TEST_RR32: cc(s, CC_LOGIC, 2, <u64>(load<u32>(eAt(s, rec)) & load<u32>(gAt(s, rec))), 0); rip += step; rec += REC_BYTES; continue;
+        case OP_TEST_RR64: cc(s, CC_LOGIC, 3, load<u64>(eAt(s, rec)) & load<u64>(gAt(s, rec)), 0); rip += step; rec += REC_BYTES; continue;
+        case OP_TEST_RI32: cc(s, CC_LOGIC, 2, <u64>load<u32>(eAt(s, rec)) & imm(rec), 0); rip += step; rec += REC_BYTES; continue;
+
+        case OP_INC32: {
+          const c = carry();
+          const r = <u64>(load<u32>(eAt(s, rec)) + 1);
+          store<u64>(eAt(s, rec), r);
+          cc(s, CC_INC, 2, r, c);
+          rip += step; rec += REC_BYTES; continue;
+        }
+        case OP_INC64: {
+          const c = carry();
+          const r = load<u64>(eAt(s, rec)) + 1;
+          store<u64>(eAt(s, rec), r);
+          cc(s, CC_INC, 3, r, c);
+          rip += step; rec += REC_BYTES; continue;
+        }
+        case OP_DEC32: {
+          const c = carry();
+          const r = <u64>(load<u32>(eAt(s, rec)) - 1);
+          store<u64>(eAt(s, rec), r);
+          cc(s, CC_DEC, 2, r, c);
+          rip += step; rec += REC_BYTES; continue;
+        }
+        case OP_DEC64: {
+          const c = carry();
+          const r = load<u64>(eAt(s, rec)) - 1;
+          store<u64>(eAt(s, rec), r);
+          cc(s, CC_DEC, 3, r, c);
+          rip += step; rec += REC_BYTES; continue;
+        }
+
+        // ALU with registers and immediates. ADC and SBB (2, 3) are generic.
+        case OP_ALU_RR32: { const b = <u64>load<u32>(gAt(s, rec)); const r = (<u64>load<u32>(eAt(s, rec)) + b) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_ADD, 2, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR32 + 1: { const r = <u64>(load<u32>(eAt(s, rec)) | load<u32>(gAt(s, rec))); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR32 + 4: { const r = <u64>(load<u32>(eAt(s, rec)) & load<u32>(gAt(s, rec))); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR32 + 5: { const b = <u64>load<u32>(gAt(s, rec)); const r = (<u64>load<u32>(eAt(s, rec)) - b) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_SUB, 2, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR32 + 6: { const r = <u64>(load<u32>(eAt(s, rec)) ^ load<u32>(gAt(s, rec))); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR32 + 7: { const b = <u64>load<u32>(gAt(s, rec)); cc(s, CC_SUB, 2, (<u64>load<u32>(eAt(s, rec)) - b) & 0xffffffff, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64: { const b = load<u64>(gAt(s, rec)); const r = load<u64>(eAt(s, rec)) + b; store<u64>(eAt(s, rec), r); cc(s, CC_ADD, 3, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64 + 1: { const r = load<u64>(eAt(s, rec)) | load<u64>(gAt(s, rec)); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64 + 4: { const r = load<u64>(eAt(s, rec)) & load<u64>(gAt(s, rec)); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64 + 5: { const b = load<u64>(gAt(s, rec)); const r = load<u64>(eAt(s, rec)) - b; store<u64>(eAt(s, rec), r); cc(s, CC_SUB, 3, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64 + 6: { const r = load<u64>(eAt(s, rec)) ^ load<u64>(gAt(s, rec)); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RR64 + 7: { const b = load<u64>(gAt(s, rec)); cc(s, CC_SUB, 3, load<u64>(eAt(s, rec)) - b, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32: { const b = imm(rec); const r = (<u64>load<u32>(eAt(s, rec)) + b) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_ADD, 2, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32 + 1: { const r = (<u64>load<u32>(eAt(s, rec)) | imm(rec)) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32 + 4: { const r = <u64>load<u32>(eAt(s, rec)) & imm(rec); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32 + 5: { const b = imm(rec); const r = (<u64>load<u32>(eAt(s, rec)) - b) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_SUB, 2, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32 + 6: { const r = (<u64>load<u32>(eAt(s, rec)) ^ imm(rec)) & 0xffffffff; store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI32 + 7: { const b = imm(rec); cc(s, CC_SUB, 2, <u64>load<u32>(eAt(s, rec)) - b, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64: { const b = imm(rec); const r = load<u64>(eAt(s, rec)) + b; store<u64>(eAt(s, rec), r); cc(s, CC_ADD, 3, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64 + 1: { const r = load<u64>(eAt(s, rec)) | imm(rec); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64 + 4: { const r = load<u64>(eAt(s, rec)) & imm(rec); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64 + 5: { const b = imm(rec); const r = load<u64>(eAt(s, rec)) - b; store<u64>(eAt(s, rec), r); cc(s, CC_SUB, 3, r, b); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64 + 6: { const r = load<u64>(eAt(s, rec)) ^ imm(rec); store<u64>(eAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); rip += step; rec += REC_BYTES; continue; }
+        case OP_ALU_RI64 + 7: { const b = imm(rec); cc(s, CC_SUB, 3, load<u64>(eAt(s, rec)) - b, b); rip += step; rec += REC_BYTES; continue; }
+
+        // ALU with a register destination and a memory source.
+        case OP_ALU_RM32: case OP_ALU_RM32 + 1: case OP_ALU_RM32 + 4: case OP_ALU_RM32 + 5: case OP_ALU_RM32 + 6: case OP_ALU_RM32 + 7: {
+          const b = ld32(simpleAddress(s, rec));
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          const a = <u64>load<u32>(gAt(s, rec));
+          switch (op - OP_ALU_RM32) {
+            case 0: { const r = (a + b) & 0xffffffff; store<u64>(gAt(s, rec), r); cc(s, CC_ADD, 2, r, b); break; }
+            case 1: { const r = a | b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); break; }
+            case 4: { const r = a & b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); break; }
+            case 5: { const r = (a - b) & 0xffffffff; store<u64>(gAt(s, rec), r); cc(s, CC_SUB, 2, r, b); break; }
+            case 6: { const r = a ^ b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 2, r, 0); break; }
+            default: cc(s, CC_SUB, 2, a - b, b); break;
+          }
+          break;
+        }
+        case OP_ALU_RM64: case OP_ALU_RM64 + 1: case OP_ALU_RM64 + 4: case OP_ALU_RM64 + 5: case OP_ALU_RM64 + 6: case OP_ALU_RM64 + 7: {
+          const b = ld64(simpleAddress(s, rec));
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          const a = load<u64>(gAt(s, rec));
+          switch (op - OP_ALU_RM64) {
+            case 0: { const r = a + b; store<u64>(gAt(s, rec), r); cc(s, CC_ADD, 3, r, b); break; }
+            case 1: { const r = a | b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); break; }
+            case 4: { const r = a & b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); break; }
+            case 5: { const r = a - b; store<u64>(gAt(s, rec), r); cc(s, CC_SUB, 3, r, b); break; }
+            case 6: { const r = a ^ b; store<u64>(gAt(s, rec), r); cc(s, CC_LOGIC, 3, r, 0); break; }
+            default: cc(s, CC_SUB, 3, a - b, b); break;
+          }
+          break;
+        }
+
+        case OP_SHL_RI32: case OP_SHL_RI64: case OP_SHR_RI32: case OP_SHR_RI64: {
+          const count = imm(rec);
+          const wide = op == OP_SHL_RI64 || op == OP_SHR_RI64;
+          const left = op == OP_SHL_RI32 || op == OP_SHL_RI64;
+          const a = wide ? load<u64>(eAt(s, rec)) : <u64>load<u32>(eAt(s, rec));
+          shiftFast(s, eAt(s, rec), a, count, wide, left);
+          rip += step; rec += REC_BYTES; continue;
+        }
+
+        case OP_JCC: taken = condition(0); break;
+        case OP_JCC + 1: taken = condition(1); break;
+        case OP_JCC + 2: taken = condition(2); break;
+        case OP_JCC + 3: taken = condition(3); break;
+        case OP_JCC + 4: taken = isZero(s); break;
+        case OP_JCC + 5: taken = !isZero(s); break;
+        case OP_JCC + 6: taken = condition(6); break;
+        case OP_JCC + 7: taken = condition(7); break;
+        case OP_JCC + 8: taken = condition(8); break;
+        case OP_JCC + 9: taken = condition(9); break;
+        case OP_JCC + 10: taken = condition(10); break;
+        case OP_JCC + 11: taken = condition(11); break;
+        case OP_JCC + 12: taken = condition(12); break;
+        case OP_JCC + 13: taken = condition(13); break;
+        case OP_JCC + 14: taken = condition(14); break;
+        case OP_JCC + 15: taken = condition(15); break;
+        case OP_JMP: taken = true; break;
+
+        case OP_CALL64: {
+          const top = load<u64>(s + (R_RSP << 3)) - 8;
+          const target = rip + step + imm(rec);
+          if (!isCanonical(target)) {
+            raiseError(GP, 0);
+            break;
+          }
+          stStack(top, 3, rip + step);
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          store<u64>(s + (R_RSP << 3), top);
+          if (brk) {
+            // The push changed decoded code: take the slow way round.
+            setNextRip(target);
+            rip = target;
+            step = 0;
+            break;
+          }
+          taken = true;
+          break;
+        }
+        case OP_RET64: {
+          const sp = load<u64>(s + (R_RSP << 3));
+          const target = ldStack(sp, 3);
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          if (!isCanonical(target)) {
+            raiseError(GP, 0);
+            break;
+          }
+          store<u64>(s + (R_RSP << 3), sp + 8);
+          rip = target;
+          step = 0;
+          break;
+        }
+        case OP_PUSH64: {
+          const top = load<u64>(s + (R_RSP << 3)) - 8;
+          stStack(top, 3, load<u64>(eAt(s, rec)));
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          store<u64>(s + (R_RSP << 3), top);
+          break;
+        }
+        case OP_POP64: {
+          const sp = load<u64>(s + (R_RSP << 3));
+          const value = ldStack(sp, 3);
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          store<u64>(s + (R_RSP << 3), sp + 8);
+          store<u64>(eAt(s, rec), value);
+          break;
+        }
+
+        default: {
+          if (op == OP_CROSS) {
+            rec = decodeUncached(rip);
+            if (rec == 0) {
+              setRips(rip, rip);
+              break;
+            }
+            if (brk == BRK_LOOKUP) clearBrk();
+            step = <u64>load<u8>(rec, REC_LEN);
+          }
+          setRips(rip, rip + step);
+          setStepsLeft(n);
+          execute(rec);
+          n = stepsLeft;
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          rip = nextRip;
+          step = 0;
+          break;
+        }
+      }
+
+      // After a fast instruction: rip is still its address and step its length. After a transfer or a generic one step is 0.
+      if (brk) {
+        if (brk & (BRK_FAULT | BRK_EXIT)) {
+          if (op != OP_GENERIC && op != OP_CROSS) setRips(rip, rip + step);
+          setReg(R_RIP, rip);
+          if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
+            raiseError(load<u8>(rec, REC_SEG) == SEG_SS ? SS : GP, 0);
+          }
+          setStepsLeft(n);
+          return;
+        }
+        if (!taken) {
+          // The instruction is complete; decoded code, the mode or the translation changed.
+          setReg(R_RIP, rip + step);
+          setStepsLeft(n);
+          return;
+        }
+      }
+      if (op >= OP_JCC && op < OP_JCC + 16 || op == OP_JMP || op == OP_CALL64) {
+        if (!taken) {
+          rip += step;
+          rec += REC_BYTES;
+          continue;
+        }
+        taken = false;
+        const link = <usize>load<u32>(rec, REC_LINK);
+        let target = rip + step + imm(rec);
+        if (codeMode != 2) target &= 0xffffffff;
+        if (link) {
+          rip = target;
+          rec = link;
+          continue;
+        }
+        if (codeMode == 2 ? !isCanonical(target) : target > <u64>reg32(R_LIMIT + SEG_CS)) {
+          setRips(rip, rip + step);
+          setReg(R_RIP, rip);
+          raiseError(GP, 0);
+          setStepsLeft(n);
+          return;
+        }
+        if (load<u8>(rec, REC_MORE) & MORE_SAME_PAGE) linkFrom = rec;
+        rip = target;
+        break;
+      }
+      if (step == 0) {
+        if (op == OP_GENERIC && (load<u8>(rec, REC_FLAGS) & REC_END) == 0) {
+          rec += REC_BYTES;
+          continue;
+        }
+        break;
+      }
+      rip += step;
+      rec += REC_BYTES;
+    }
+  }
+  setReg(R_RIP, rip);
+  setStepsLeft(n);
+}
+
+/** SHL and SHR of a register by a non-zero immediate. */
+function shiftFast(s: usize, at: usize, a: u64, count: u64, wide: bool, left: bool): void {
+  const top: u64 = wide ? 63 : 31;
+  let r: u64;
+  let carryOut: u64;
+  let overflow: u64;
+  if (left) {
+    r = a << count;
+    if (!wide) r &= 0xffffffff;
+    carryOut = (a >> (top + 1 - count)) & 1;
+    overflow = ((r >> top) ^ carryOut) & 1;
+  } else {
+    r = a >> count;
+    carryOut = (a >> (count - 1)) & 1;
+    overflow = count == 1 ? a >> top : 0;
+  }
+  store<u64>(at, r);
+  const sized = wide ? r : r << 32;
+  let value: u64 = carryOut | (overflow << 11);
+  if (sized == 0) value |= 0x40;
+  if (<i64>sized < 0) value |= 0x80;
+  if ((popcnt<u64>(r & 0xff) & 1) == 0) value |= 4;
+  store<u64>(s + (R_RFLAGS << 3), (load<u64>(s + (R_RFLAGS << 3)) & ~(<u64>0x8d5)) | value);
+  store<u64>(s + (S_CC_OP << 3), 0);
+}
+
+// ---- events at an instruction boundary ----
+
+/** Delivers what the host injected. */
+function deliverInjection(): void {
+  const info = <u32>reg(S_INJECT);
+  setReg(S_INJECT, 0);
+  const type = <i32>((info >> 8) & 7);
+  const vector = <i32>(info & 0xff);
+  const rip = reg(R_RIP);
+  const soft = type == EVENT_TYPE_SOFT_INT || type == EVENT_TYPE_SOFT_EXCEPTION || type == EVENT_TYPE_PRIV_SOFT_EXCEPTION;
+  const back = soft ? rip + reg(S_INJECT_LEN) : rip;
+  setRips(rip, back);
+  deliver(vector, type, (info & EVENT_HAS_ERROR) != 0, <u32>reg(S_INJECT_ERROR), back);
+}
+
+/** True if an exit window that the host asked for is open. */
+function windowOpen(shadow: u64): bool {
+  const window = reg(S_WINDOW);
+  setRips(reg(R_RIP), reg(R_RIP));
+  if (window & WINDOW_NMI && (shadow & (BLOCKED_BY_NMI | SHADOW_MOV_SS)) == 0) {
+    leave(EXIT_NMI_WINDOW, 0, 0, 0);
+    return true;
+  }
+  if (window & WINDOW_INTERRUPT && (shadow & (SHADOW_STI | SHADOW_MOV_SS)) == 0 && (reg(R_RFLAGS) & FLAG_IF) != 0) {
+    leave(EXIT_INTERRUPT_WINDOW, 0, 0, 0);
+    return true;
+  }
+  return false;
+}
+
+/** The host changed registers that decide the mode or the translation. */
+function adopt(): void {
+  setReg(S_DIRTY, 0);
+  flushTlb();
+  if ((reg(R_CR0) & CR0_PG) != 0 && (reg(R_CR4) & CR4_PAE) != 0 && !longMode) loadPdptes(reg(R_CR3));
+  clearBrk();
+}
+
+/**
+ * Runs vCPU `vcpu` for at most `budget` steps: delivers the injected event first. Returns the exit code, EXIT_*; the other exit
+ * fields are in the state block.
+ */
+export function run(vcpu: i32, budget: i32): i32 {
+  selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
+  ioqReset();
+  setReg(S_EXIT_CODE, EXIT_BUDGET);
+  if (reg(S_DIRTY)) adopt();
+  clearBrk();
+  const start = reg(S_STEPS);
+  // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
+  setReg(S_STEPS, start + budget);
+  setStepsLeft(budget);
+  // An access that the host completed belongs to an instruction that must finish before the next event.
+  let unfinished = reg(S_IOQ_COUNT) != 0;
+
+  for (;;) {
+    if (brk & BRK_FAULT) {
+      // A delivery is a step too, so that a handler that cannot be fetched ends with the budget.
+      setStepsLeft(stepsLeft - 1);
+      unfinished = false;
+      deliverException();
+    }
+    if (brk & BRK_EXIT) break;
+    if (!unfinished) {
+      if (reg(S_INJECT) & EVENT_VALID) {
+        deliverInjection();
+        continue;
+      }
+      if (reg(S_PENDING_DEBUG)) {
+        setRips(reg(R_RIP), reg(R_RIP));
+        raise(DB);
+        continue;
+      }
+    }
+    const shadow = reg(S_INTERRUPTIBILITY);
+    if (!unfinished && reg(S_WINDOW) && windowOpen(shadow)) break;
+    if (stepsLeft <= 0) break;
+    clearBrk();
+
+    const trap = (reg(R_RFLAGS) & FLAG_TF) != 0;
+    const resume = (reg(R_RFLAGS) & FLAG_RF) != 0;
+    const hold = shadow & (SHADOW_STI | SHADOW_MOV_SS);
+    if (!trap && !resume && hold == 0 && !unfinished) {
+      interpret();
+      if ((brk & BRK_EXIT) == 0) ioqDone();
+      continue;
+    }
+    // One instruction: a shadow ends, or a single-step trap follows.
+    const others = stepsLeft - 1;
+    setReg(S_STEPS, reg(S_STEPS) - others);
+    setStepsLeft(1);
+    interpret();
+    setReg(S_STEPS, reg(S_STEPS) + others);
+    setStepsLeft(others + stepsLeft);
+    if (failed()) {
+      if ((brk & BRK_EXIT) == 0) ioqDone();
+      continue;
+    }
+    ioqDone();
+    unfinished = false;
+    if (hold && (reg(S_INTERRUPTIBILITY) & hold) == hold) {
+      setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~hold);
+    }
+    if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
+    if (trap) setReg(S_PENDING_DEBUG, 0x4000);
+  }
+
+  flags();
+  setReg(S_STEPS, reg(S_STEPS) - <u64>max(stepsLeft, 0));
+  return <i32>reg(S_EXIT_CODE);
+}

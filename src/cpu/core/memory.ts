@@ -37,7 +37,7 @@ export function setup(vcpus: i32, ram: u32, records: u32, pages: u32, recordSize
   pagePool = align(arenaEnd);
   pagePoolEnd = pagePool + <usize>pages * pageSize;
   ramBase = align(pagePoolEnd);
-  return ramBase + ram;
+  return <u32>ramBase + ram;
 }
 
 // Accesses by guest-physical address, for page tables. Aligned by their nature, so they never cross a page.

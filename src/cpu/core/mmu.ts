@@ -5,13 +5,13 @@
 // page. Bit 11 of a write tag marks a page that holds decoded code: such stores miss the fast compare and are checked against it.
 
 import {
-  BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_LMA, EFER_NXE, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC, TLB_PRIVILEGE,
-  TLB_READ, TLB_TABLE, TLB_WRITE, codeMode, curRip, failed, flushTlb, isCanonical, leave, leaveInternal, longMode, raise, raiseError,
-  raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion, cpl, GP,
+  BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
+  TLB_PRIVILEGE, TLB_READ, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, isCanonical, leave,
+  leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
 } from './state';
 import {
   EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
-  S_IOQ_COUNT, S_PDPTE,
+  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE,
 } from './layout';
 import { PAGE_CODE, pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
@@ -125,11 +125,11 @@ export function walk(linear: u64, access: i32, user: bool): bool {
 }
 
 function setAccessed(where: u64): void {
-  if ((load<u8>(ramBase + <usize>where) & PTE_A) == 0) physSetBits(where, PTE_A);
+  if (!quiet && (load<u8>(ramBase + <usize>where) & PTE_A) == 0) physSetBits(where, PTE_A);
 }
 function markLeaf(where: u64, entry: u8, access: i32): void {
   const bits = access == WRITE ? PTE_A | PTE_D : PTE_A;
-  if ((entry & bits) != bits) physSetBits(where, bits);
+  if (!quiet && (entry & bits) != bits) physSetBits(where, bits);
 }
 
 function walk32(linear: u64, access: i32, user: bool, cr0: u64, cr4: u64): bool {
@@ -157,6 +157,19 @@ function walk32(linear: u64, access: i32, user: bool, cr0: u64, cr4: u64): bool 
   markLeaf(where, <u8>entry, access);
   physical = large ? (entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
   return true;
+}
+
+/** A translation for the host: leaves A and D bits alone. */
+let quiet: bool = false;
+
+/** Translates for the host, without side effects: no permissions, no A and D bits, no fault. */
+export function walkQuiet(linear: u64): bool {
+  if (longMode && !isCanonical(linear)) return false;
+  quiet = true;
+  const found = walk(longMode ? linear : linear & 0xffffffff, READ, false);
+  quiet = false;
+  clearBrk();
+  return found;
 }
 
 /** Enters a translation into the TLB table at `table` (TLB_READ …) of the privilege whose tables start at `base`. */
@@ -230,7 +243,7 @@ function ioqTake(): bool {
   return true;
 }
 function ioqAsk(code: i32, q0: u64, q1: u64, data: u64): void {
-  if (ioqNext >= IOQ_CAPACITY) leaveInternal(INTERNAL_IO_QUEUE_FULL, q0);
+  if (ioqNext >= <u64>IOQ_CAPACITY) leaveInternal(INTERNAL_IO_QUEUE_FULL, q0);
   else leave(code, q0, q1, data);
 }
 /** String I/O: asks the host for the access or takes what it completed. Returns the value read; check failed(). */
@@ -498,4 +511,20 @@ export function loadPdptes(cr3: u64): bool {
   }
   for (let i = 0; i < 4; i++) setReg(S_PDPTE + i, physRead64(table + (<u64>i << 3)));
   return true;
+}
+
+/**
+ * Writes bytes of the host at a linear address with the guest's current privilege. 0, or vector | 0x100 of the exception the guest would
+ * get, with its error code in S_EXIT_Q1 and the address in S_EXIT_DATA. Bytes outside RAM are dropped.
+ */
+export function storeBytes(linear: u64, from: usize, length: i32): i32 {
+  if (probeWrite(linear, length)) {
+    for (let i = 0; i < length; i++) st8(linear + i, load<u8>(from + i));
+  }
+  const fault = (brk & BRK_FAULT) != 0;
+  clearBrk();
+  if (!fault) return 0;
+  setReg(S_EXIT_Q1, exHasError ? exError : 0);
+  setReg(S_EXIT_DATA, exAddress);
+  return (exVector == NONCANONICAL ? GP : exVector) | 0x100;
 }
