@@ -71,11 +71,11 @@ const BUDGET: Exit = { reason: 'budget' };
 /** One vCPU's state block as the host sees it. Slot n of 8 bytes is at index n (u64) and 2n (u32). */
 class WasmCpuState implements CpuState {
   readonly index: number;
-  readonly #u32: Uint32Array;
-  readonly #u64: BigUint64Array;
-  readonly #core: CoreExports;
-  readonly #bytes: Uint8Array;
-  readonly #scratch: number;
+  private readonly u32: Uint32Array;
+  private readonly u64: BigUint64Array;
+  private readonly core: CoreExports;
+  private readonly bytes: Uint8Array;
+  private readonly scratch: number;
 
   // The exits of this vCPU, reused.
   readonly hypercall: HypercallExit = { reason: 'hypercall', length: 3 };
@@ -92,36 +92,36 @@ class WasmCpuState implements CpuState {
   constructor(index: number, memory: WebAssembly.Memory, core: CoreExports) {
     const base = core.stateBase() + index * L.STATE_STRIDE;
     this.index = index;
-    this.#u32 = new Uint32Array(memory.buffer, base, L.S_SLOTS * 2);
-    this.#u64 = new BigUint64Array(memory.buffer, base, L.S_SLOTS);
-    this.#bytes = new Uint8Array(memory.buffer, base, L.STATE_STRIDE);
-    this.#core = core;
+    this.u32 = new Uint32Array(memory.buffer, base, L.S_SLOTS * 2);
+    this.u64 = new BigUint64Array(memory.buffer, base, L.S_SLOTS);
+    this.bytes = new Uint8Array(memory.buffer, base, L.STATE_STRIDE);
+    this.core = core;
     // The last bytes of the block are free: staging for writeLinear.
-    this.#scratch = base + L.STATE_STRIDE - 64;
+    this.scratch = base + L.STATE_STRIDE - 64;
   }
 
   lo(id: number): number {
-    return this.#u32[id * 2] as number;
+    return this.u32[id * 2] as number;
   }
   hi(id: number): number {
-    return this.#u32[id * 2 + 1] as number;
+    return this.u32[id * 2 + 1] as number;
   }
   set(id: number, lo: number, hi: number): void {
-    this.#u32[id * 2] = lo;
-    this.#u32[id * 2 + 1] = hi;
-    if (id > L.R_RFLAGS) this.#changed(id);
+    this.u32[id * 2] = lo;
+    this.u32[id * 2 + 1] = hi;
+    if (id > L.R_RFLAGS) this.changed(id);
   }
   get(id: number): bigint {
-    return this.#u64[id] as bigint;
+    return this.u64[id] as bigint;
   }
   put(id: number, value: bigint): void {
-    this.#u64[id] = value;
-    if (id > L.R_RFLAGS) this.#changed(id);
+    this.u64[id] = value;
+    if (id > L.R_RFLAGS) this.changed(id);
   }
   /** A register that may decide the mode or the translation was written. The CPL follows SS.DPL, as in a VMCS. */
-  #changed(id: number): void {
-    if (id === L.R_ATTR + L.SEG_SS) this.#u32[L.S_CPL * 2] = ((this.#u32[id * 2] as number) >> 5) & 3;
-    this.#u32[L.S_DIRTY * 2] = 1;
+  private changed(id: number): void {
+    if (id === L.R_ATTR + L.SEG_SS) this.u32[L.S_CPL * 2] = ((this.u32[id * 2] as number) >> 5) & 3;
+    this.u32[L.S_DIRTY * 2] = 1;
   }
 
   get cpl(): number {
@@ -137,7 +137,7 @@ class WasmCpuState implements CpuState {
   inject(info: number, errorCode: number, instructionLength: number): void {
     this.set(L.S_INJECT_ERROR, errorCode, 0);
     this.set(L.S_INJECT_LEN, instructionLength, 0);
-    this.#u32[L.S_INJECT * 2] = info;
+    this.u32[L.S_INJECT * 2] = info;
   }
   get injected(): number {
     return this.lo(L.S_INJECT);
@@ -146,61 +146,61 @@ class WasmCpuState implements CpuState {
     return this.lo(L.S_INTERRUPTIBILITY);
   }
   set interruptibility(value: number) {
-    this.#u32[L.S_INTERRUPTIBILITY * 2] = value;
+    this.u32[L.S_INTERRUPTIBILITY * 2] = value;
   }
   get window(): number {
     return this.lo(L.S_WINDOW);
   }
   set window(value: number) {
-    this.#u32[L.S_WINDOW * 2] = value;
+    this.u32[L.S_WINDOW * 2] = value;
   }
   get exceptionBitmap(): number {
     return this.lo(L.S_EXCEPTION_BITMAP);
   }
   set exceptionBitmap(value: number) {
-    this.#u32[L.S_EXCEPTION_BITMAP * 2] = value;
+    this.u32[L.S_EXCEPTION_BITMAP * 2] = value;
   }
   get intercepts(): number {
     return this.lo(L.S_INTERCEPT);
   }
   set intercepts(value: number) {
-    this.#u32[L.S_INTERCEPT * 2] = value;
+    this.u32[L.S_INTERCEPT * 2] = value;
   }
 
   skipInstruction(): void {
     const next = this.lo(L.R_RIP) + this.lo(L.S_EXIT_LEN);
-    this.#u32[L.R_RIP * 2] = next;
-    if (!this.is64bit) this.#u32[L.R_RIP * 2 + 1] = 0;
-    else if (next >= 2 ** 32) this.#u32[L.R_RIP * 2 + 1] = this.hi(L.R_RIP) + 1;
-    this.#u32[L.S_INTERRUPTIBILITY * 2] = this.interruptibility & ~(L.SHADOW_STI | L.SHADOW_MOV_SS);
+    this.u32[L.R_RIP * 2] = next;
+    if (!this.is64bit) this.u32[L.R_RIP * 2 + 1] = 0;
+    else if (next >= 2 ** 32) this.u32[L.R_RIP * 2 + 1] = this.hi(L.R_RIP) + 1;
+    this.u32[L.S_INTERRUPTIBILITY * 2] = this.interruptibility & ~(L.SHADOW_STI | L.SHADOW_MOV_SS);
   }
   completeIo(value: number): void {
     const how = this.lo(L.S_EXIT_Q1);
     if (how & 0x20) {
-      this.#complete(value, 0);
+      this.complete(value, 0);
       return;
     }
     if (how & 0x10) {
       const size = how & 15;
       const at = L.R_RAX * 2;
-      const rax = this.#u32[at] as number;
-      this.#u32[at] = size === 1 ? (rax & ~0xff) | (value & 0xff) : size === 2 ? (rax & ~0xffff) | (value & 0xffff) : value;
-      if (size === 4) this.#u32[at + 1] = 0;
+      const rax = this.u32[at] as number;
+      this.u32[at] = size === 1 ? (rax & ~0xff) | (value & 0xff) : size === 2 ? (rax & ~0xffff) | (value & 0xffff) : value;
+      if (size === 4) this.u32[at + 1] = 0;
     }
     this.skipInstruction();
   }
   completeMmio(valueLo: number, valueHi: number): void {
-    this.#complete(valueLo, valueHi);
+    this.complete(valueLo, valueHi);
   }
   /** Queues a completed access; the instruction runs again and takes it. */
-  #complete(lo: number, hi: number): void {
+  private complete(lo: number, hi: number): void {
     const count = this.lo(L.S_IOQ_COUNT);
     this.set(L.S_IOQ + count, lo, hi);
-    this.#u32[L.S_DIRTY * 2] = 0;
-    this.#u32[L.S_IOQ_COUNT * 2] = count + 1;
+    this.u32[L.S_DIRTY * 2] = 0;
+    this.u32[L.S_IOQ_COUNT * 2] = count + 1;
   }
   flushTlb(): void {
-    this.#u32[L.S_DIRTY * 2] = 1;
+    this.u32[L.S_DIRTY * 2] = 1;
   }
 
   reset(kind: 'reset' | 'init', signature: number): void {
@@ -230,36 +230,36 @@ class WasmCpuState implements CpuState {
   }
 
   translate(linear: bigint): number {
-    this.#adopt();
-    return this.#core.translate(this.index, linear);
+    this.adopt();
+    return this.core.translate(this.index, linear);
   }
   writeLinear(linear: bigint, bytes: Uint8Array): { vector: number; errorCode: number; address: bigint } | null {
-    this.#adopt();
+    this.adopt();
     for (let at = 0; at < bytes.length; at += 64) {
       const part = bytes.subarray(at, at + 64);
-      this.#bytes.set(part, L.STATE_STRIDE - 64);
-      const fault = this.#core.writeLinear(this.index, linear + BigInt(at), this.#scratch, part.length);
+      this.bytes.set(part, L.STATE_STRIDE - 64);
+      const fault = this.core.writeLinear(this.index, linear + BigInt(at), this.scratch, part.length);
       if (fault) return { vector: fault & 0xff, errorCode: this.lo(L.S_EXIT_Q1), address: this.get(L.S_EXIT_DATA) };
     }
     return null;
   }
   /** A run of no steps takes over registers that the host wrote, and nothing else. */
-  #adopt(): void {
+  private adopt(): void {
     if (this.lo(L.S_DIRTY) === 0) return;
     const inject = this.lo(L.S_INJECT);
     const window = this.window;
     const pending = this.lo(L.S_PENDING_DEBUG);
-    this.#u32[L.S_INJECT * 2] = 0;
-    this.#u32[L.S_PENDING_DEBUG * 2] = 0;
+    this.u32[L.S_INJECT * 2] = 0;
+    this.u32[L.S_PENDING_DEBUG * 2] = 0;
     this.window = 0;
-    this.#core.run(this.index, 0);
+    this.core.run(this.index, 0);
     this.window = window;
-    this.#u32[L.S_INJECT * 2] = inject;
-    this.#u32[L.S_PENDING_DEBUG * 2] = pending;
+    this.u32[L.S_INJECT * 2] = inject;
+    this.u32[L.S_PENDING_DEBUG * 2] = pending;
   }
 
   exit(code: number): Exit {
-    const u32 = this.#u32;
+    const u32 = this.u32;
     switch (code) {
       case L.EXIT_HYPERCALL:
         return this.hypercall;
@@ -342,9 +342,9 @@ export class WasmCpu implements Cpu {
   readonly vcpuCount: number;
   readonly vendor: Vendor;
   readonly memory: Uint8Array;
-  readonly #core: CoreExports;
-  readonly #wasm: WebAssembly.Memory;
-  readonly #states: WasmCpuState[];
+  private readonly core: CoreExports;
+  private readonly wasm: WebAssembly.Memory;
+  private readonly states: WasmCpuState[];
 
   private constructor(compiled: WebAssembly.Module, options: CpuOptions) {
     const { vcpus, memory, vendor } = options;
@@ -356,27 +356,27 @@ export class WasmCpu implements Cpu {
     }
     this.vcpuCount = vcpus;
     this.vendor = vendor;
-    this.#wasm = new WebAssembly.Memory({ initial: 2, maximum: 65536 });
+    this.wasm = new WebAssembly.Memory({ initial: 2, maximum: 65536 });
     const instance = new WebAssembly.Instance(compiled, {
       env: {
-        memory: this.#wasm,
+        memory: this.wasm,
         abort: () => {
           throw new Error('the CPU core aborted');
         },
       },
     });
-    this.#core = instance.exports as unknown as CoreExports;
-    const bytes = this.#core.setup(vcpus, memory) >>> 0;
+    this.core = instance.exports as unknown as CoreExports;
+    const bytes = this.core.setup(vcpus, memory) >>> 0;
     const pages = Math.ceil((bytes === 0 ? 2 ** 32 : bytes) / PAGE);
     try {
-      this.#wasm.grow(Math.max(0, pages - this.#wasm.buffer.byteLength / PAGE));
+      this.wasm.grow(Math.max(0, pages - this.wasm.buffer.byteLength / PAGE));
     } catch {
       throw new KvmscopeError('memory', `the host has no room for ${memory} bytes of guest memory; ask for less`);
     }
-    this.memory = new Uint8Array(this.#wasm.buffer, this.#core.ramBase() >>> 0, memory);
-    this.#core.resetCode();
-    this.#states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.#wasm, this.#core));
-    this.#initialise();
+    this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
+    this.core.resetCode();
+    this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));
+    this.initialise();
   }
 
   /** A new engine; the core is compiled at the first call. */
@@ -389,16 +389,16 @@ export class WasmCpu implements Cpu {
 
   /** Puts every vCPU, all RAM and all caches back to the state of a new engine, so that it can serve another VM. */
   clear(): void {
-    const first = this.#core.stateBase();
+    const first = this.core.stateBase();
     // State blocks, page attributes and the code map lie between the first state block and the decoded code.
-    new Uint8Array(this.#wasm.buffer, first).fill(0, 0, this.#core.cacheBase() - first);
+    new Uint8Array(this.wasm.buffer, first).fill(0, 0, this.core.cacheBase() - first);
     this.memory.fill(0);
-    this.#core.resetCode();
-    this.#initialise();
+    this.core.resetCode();
+    this.initialise();
   }
 
-  #initialise(): void {
-    for (const state of this.#states) {
+  private initialise(): void {
+    for (const state of this.states) {
       state.set(L.S_VENDOR, this.vendor === 'amd' ? 1 : 0, 0);
       state.set(L.S_MAXPHYADDR, MAXPHYADDR, 0);
       state.set(L.S_TLB_VERSION, 1, 0);
@@ -407,18 +407,18 @@ export class WasmCpu implements Cpu {
   }
 
   vcpu(index: number): CpuState {
-    return this.#states[index] as WasmCpuState;
+    return this.states[index] as WasmCpuState;
   }
 
   run(index: number, budget: number): Exit {
-    const state = this.#states[index] as WasmCpuState;
+    const state = this.states[index] as WasmCpuState;
     for (let left = budget; ; left -= SLICE) {
-      const code = this.#core.run(index, left > SLICE ? SLICE : left);
+      const code = this.core.run(index, left > SLICE ? SLICE : left);
       if (code !== L.EXIT_BUDGET || left <= SLICE) return state.exit(code);
     }
   }
 
   memoryWritten(address: number, length: number): void {
-    this.#core.memoryWritten(address, length);
+    this.core.memoryWritten(address, length);
   }
 }
