@@ -287,7 +287,9 @@ FF /6 | push | Ev | PUSH_E | d64
 `;
 
 const parse = (line: string): OpcodeRow => {
-  const [opcode = '', mnemonic = '', operands = '', handler = '', attributes = ''] = line.split('|').map((s) => s.trim());
+  const [opcode = '', mnemonic = '', operands = '', handler = '', attributes = ''] = line
+    .split('|')
+    .map((s) => s.trim());
   return { opcode, mnemonic, operands, handler, attributes: attributes.split(' ').filter(Boolean) };
 };
 

@@ -6,7 +6,18 @@ import { readFileSync } from 'node:fs';
 import { KvmscopeError } from '../errors.ts';
 import * as L from './core/layout.ts';
 import type { Cpu, CpuOptions, CpuState, Vendor } from './cpu.ts';
-import type { Cr8Exit, ExceptionExit, Exit, HypercallExit, InternalExit, IoExit, MmioExit, PlainExit, RdmsrExit, WrmsrExit } from './exit.ts';
+import type {
+  Cr8Exit,
+  ExceptionExit,
+  Exit,
+  HypercallExit,
+  InternalExit,
+  IoExit,
+  MmioExit,
+  PlainExit,
+  RdmsrExit,
+  WrmsrExit,
+} from './exit.ts';
 import { REGISTERS } from './registers.ts';
 
 interface CoreExports {
@@ -14,7 +25,6 @@ interface CoreExports {
   resetCode(): void;
   stateBase(): number;
   ramBase(): number;
-  cacheBase(): number;
   run(vcpu: number, budget: number): number;
   memoryWritten(address: number, length: number): void;
   translate(vcpu: number, linear: bigint): number;
@@ -62,7 +72,8 @@ const PLAIN: Readonly<Record<number, PlainExit['reason']>> = {
 };
 
 const INTERNAL: Readonly<Record<number, string>> = {
-  [L.INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM]: 'code, a page table, a descriptor table or an exception frame lies outside RAM',
+  [L.INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM]:
+    'code, a page table, a descriptor table or an exception frame lies outside RAM',
   [L.INTERNAL_IO_QUEUE_FULL]: 'one instruction made too many MMIO accesses',
 };
 
@@ -83,10 +94,19 @@ class WasmCpuState implements CpuState {
   readonly rdmsr: RdmsrExit = { reason: 'rdmsr', length: 2, msr: 0 };
   readonly io: IoExit = { reason: 'io', length: 0, port: 0, size: 0, direction: 'in', string: false, value: 0 };
   readonly mmio: MmioExit = { reason: 'mmio', gpaLo: 0, gpaHi: 0, size: 0, direction: 'read', valueLo: 0, valueHi: 0 };
-  readonly exception: ExceptionExit = { reason: 'exception', vector: 0, hasErrorCode: false, errorCode: 0, addressLo: 0, addressHi: 0 };
+  readonly exception: ExceptionExit = {
+    reason: 'exception',
+    vector: 0,
+    hasErrorCode: false,
+    errorCode: 0,
+    addressLo: 0,
+    addressHi: 0,
+  };
   readonly cr8: Cr8Exit = { reason: 'cr8', length: 0, direction: 'read', gpr: 0, valueLo: 0, valueHi: 0 };
   readonly internal: InternalExit = { reason: 'internal', code: 0, what: '', addressLo: 0, addressHi: 0 };
-  readonly plain = new Map<number, PlainExit>(Object.entries(PLAIN).map(([code, reason]) => [Number(code), { reason, length: 0 }]));
+  readonly plain = new Map<number, PlainExit>(
+    Object.entries(PLAIN).map(([code, reason]) => [Number(code), { reason, length: 0 }]),
+  );
   readonly hlt: PlainExit = this.plain.get(L.EXIT_HLT) as PlainExit;
 
   constructor(index: number, memory: WebAssembly.Memory, core: CoreExports) {
@@ -184,7 +204,8 @@ class WasmCpuState implements CpuState {
       const size = how & 15;
       const at = L.R_RAX * 2;
       const rax = this.u32[at] as number;
-      this.u32[at] = size === 1 ? (rax & ~0xff) | (value & 0xff) : size === 2 ? (rax & ~0xffff) | (value & 0xffff) : value;
+      this.u32[at] =
+        size === 1 ? (rax & ~0xff) | (value & 0xff) : size === 2 ? (rax & ~0xffff) | (value & 0xffff) : value;
       if (size === 4) this.u32[at + 1] = 0;
     }
     this.skipInstruction();
@@ -225,7 +246,8 @@ class WasmCpuState implements CpuState {
     this.set(L.R_ATTR + L.SEG_TR, 0x8b, 0);
     this.set(L.R_GDTR_LIMIT, 0xffff, 0);
     this.set(L.R_IDTR_LIMIT, 0xffff, 0);
-    for (const slot of [L.S_INTERRUPTIBILITY, L.S_WINDOW, L.S_INJECT, L.S_IOQ_COUNT, L.S_PENDING_DEBUG]) this.set(slot, 0, 0);
+    for (const slot of [L.S_INTERRUPTIBILITY, L.S_WINDOW, L.S_INJECT, L.S_IOQ_COUNT, L.S_PENDING_DEBUG])
+      this.set(slot, 0, 0);
     this.flushTlb();
   }
 
@@ -387,16 +409,6 @@ export class WasmCpu implements Cpu {
     return WasmCpu.createSync(options);
   }
 
-  /** Puts every vCPU, all RAM and all caches back to the state of a new engine, so that it can serve another VM. */
-  clear(): void {
-    const first = this.core.stateBase();
-    // State blocks, page attributes and the code map lie between the first state block and the decoded code.
-    new Uint8Array(this.wasm.buffer, first).fill(0, 0, this.core.cacheBase() - first);
-    this.memory.fill(0);
-    this.core.resetCode();
-    this.initialise();
-  }
-
   private initialise(): void {
     for (const state of this.states) {
       state.set(L.S_VENDOR, this.vendor === 'amd' ? 1 : 0, 0);
@@ -413,7 +425,7 @@ export class WasmCpu implements Cpu {
   run(index: number, budget: number): Exit {
     const state = this.states[index] as WasmCpuState;
     for (let left = budget; ; left -= SLICE) {
-      const code = this.core.run(index, left > SLICE ? SLICE : left);
+      const code = this.core.run(index, Math.min(left, SLICE));
       if (code !== L.EXIT_BUDGET || left <= SLICE) return state.exit(code);
     }
   }

@@ -119,6 +119,10 @@ export function codeWritten(address: u64, size: i32): void {
       setBrk(BRK_LOOKUP);
     }
   }
+  if (load<u32>(cellOf(frame, 0)) == 0 && load<u64>(cellOf(frame, 1)) == 0) {
+    const attr = pageAttr + frame;
+    store<u8>(attr, load<u8>(attr) & ~PAGE_CODE);
+  }
 }
 
 /** The host wrote guest RAM. */

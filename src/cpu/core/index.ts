@@ -15,7 +15,7 @@ import {
 import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setFlags,
 } from './flags';
-import { arena, ramBase as ramBaseOf, setup as setupMemory, stateBase as stateBaseOf } from './memory';
+import { ramBase as ramBaseOf, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
 } from './mmu';
@@ -46,10 +46,6 @@ export function resetCode(): void {
 }
 export function stateBase(): u32 {
   return <u32>stateBaseOf;
-}
-/** Where decoded code begins: what lies between the state blocks and here must be zero in a new machine. */
-export function cacheBase(): u32 {
-  return <u32>arena;
 }
 export function ramBase(): u32 {
   return <u32>ramBaseOf;
