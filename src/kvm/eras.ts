@@ -62,6 +62,9 @@ const TABLE = {
   ),
   mwaitQuirk: since('6.0', 'KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS can be disabled: #UD instead of a NOP', 'bfbcc81bb82c'),
 
+  pvPollControl: since('5.3', 'CPUID 0x40000001 shows POLL_CONTROL by default', ''),
+  pvAsyncPfInt: since('5.8', 'CPUID 0x40000001 shows ASYNC_PF_INT by default', ''),
+
   // ---- KVM_HC_SEND_IPI ----
   pvIpiMinSigned: until('4.19-rc3', 'min is a signed 32-bit number', 'bdf7ffc89922'),
   pvIpiBoundCheck: since(

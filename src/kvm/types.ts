@@ -17,6 +17,8 @@ export interface KvmOptions {
   readonly pvFeatures?: number;
   /** KVM_X86_QUIRK_* bits that user space disabled. Default 0. */
   readonly disabledQuirks?: number;
+  /** KVM_CAP_EXIT_HYPERCALL: bit n set = hypercall n goes to user space (only 12, MAP_GPA_RANGE, exists). Default 0. */
+  readonly exitHypercalls?: number;
   /** `vector_hashing` module parameter. Default true. */
   readonly vectorHashing?: boolean;
   readonly observer?: KvmObserver;

@@ -1,25 +1,201 @@
-/** `struct kvm_vcpu`: what KVM keeps for one virtual processor besides the CPU registers. Signatures; the body follows. */
+/** `struct kvm_vcpu`: what KVM keeps for one virtual processor besides the CPU registers, and its statistics. */
+
+import { BLOCKED_BY_NMI, R_RFLAGS, SHADOW_MOV_SS, SHADOW_STI } from '../cpu/core/layout.ts';
 import type { CpuState } from '../cpu/cpu.ts';
-import type { Lapic } from './lapic.ts';
+import type { Era } from './eras.ts';
+import { EXIT_KINDS, type VendorExit } from './exits.ts';
+import { Lapic } from './lapic.ts';
 import type { MpState, VcpuCounters } from './types.ts';
 
-export declare class KvmVcpu {
+// MP states as the run loop sees them.
+export const MP_RUNNABLE = 0;
+export const MP_UNINITIALIZED = 1;
+export const MP_INIT_RECEIVED = 2;
+export const MP_HALTED = 3;
+/** By number, which is also the KVM_SET_MP_STATE encoding. */
+const MP_NAMES: readonly MpState[] = ['runnable', 'uninitialized', 'init-received', 'halted'];
+
+// Where the vCPU's thread is (vcpu->mode).
+export const OUTSIDE_GUEST = 0;
+export const IN_GUEST = 1;
+/** In the guest, with a host IPI on its way that will make it leave. */
+export const EXITING_GUEST = 2;
+
+// What user space still has to finish before the vCPU can go on.
+export const COMPLETE_NOTHING = 0;
+export const COMPLETE_IO = 1;
+export const COMPLETE_MMIO = 2;
+export const COMPLETE_HYPERCALL = 3;
+
+const RFLAGS_IF = 0x200;
+
+/** KVM's statistics of one vCPU. `byReason` is computed from `exitCounts` when read. */
+export class Counters implements VcpuCounters {
+  exits = 0;
+  irq_exits = 0;
+  irq_window_exits = 0;
+  nmi_window_exits = 0;
+  halt_exits = 0;
+  halt_wakeup = 0;
+  hypercalls = 0;
+  irq_injections = 0;
+  nmi_injections = 0;
+  req_event = 0;
+  request_irq_exits = 0;
+  signal_exits = 0;
+  directed_yield_attempted = 0;
+  directed_yield_successful = 0;
+  fastpath = 0;
+  declare byReason: Record<string, number>;
+
+  constructor(exitCounts: Float64Array, names: readonly VendorExit[]) {
+    // An own enumerable property, so that copies of the counters carry it.
+    Object.defineProperty(this, 'byReason', {
+      enumerable: true,
+      get: () => {
+        const byReason: Record<string, number> = {};
+        for (const [kind, { name }] of names.entries()) {
+          if (exitCounts[kind] > 0) byReason[name] = (byReason[name] ?? 0) + exitCounts[kind];
+        }
+        return byReason;
+      },
+    });
+  }
+}
+
+export interface VcpuSetup {
+  readonly index: number;
+  readonly vcpuId: number;
+  readonly state: CpuState;
+  readonly era: Era;
+  readonly exitTable: readonly VendorExit[];
+  readonly lint0Reenabled: boolean;
+}
+
+export class KvmVcpu {
   readonly index: number;
   /** vcpu_id = x2APIC id. */
   readonly apicId: number;
   readonly state: CpuState;
   readonly lapic: Lapic;
-  readonly counters: VcpuCounters;
-  /** KVM_GET/SET_MP_STATE; reading does not consume pending INIT or SIPI. */
-  mpState: MpState;
-  /** NMIs a KVM_GET_VCPU_EVENTS would report: 0, 1 or 2. */
-  readonly nmiPending: number;
+  /** Exits by kind (`exits.ts`). */
+  readonly exitCounts: Float64Array = new Float64Array(EXIT_KINDS);
+  readonly counters: Counters;
+  /** vCPU id 0 is the bootstrap processor. */
+  readonly bsp: boolean;
+
+  /** MP_*. */
+  mp: number;
+  /** OUTSIDE_GUEST, IN_GUEST or EXITING_GUEST. */
+  mode: number = OUTSIDE_GUEST;
+  /** The thread sleeps in kvm_vcpu_block. */
+  blocked = false;
+  /** COMPLETE_*. */
+  completion: number = COMPLETE_NOTHING;
+  /** vcpu->arch.nmi_pending: NMIs evaluated and not yet injected. */
+  nmiLatched = 0;
+  /** Exception that the next entry injects, -1 if none; with its error code, -1 if it has none. */
+  exceptionVector = -1;
+  exceptionError = -1;
+  /** TPR class below which Intel takes a TPR_BELOW_THRESHOLD exit; 0: never. */
+  tprThreshold = 0;
+  /** Values of the MSRs that are only stored, by number. */
+  readonly msrs: Map<number, bigint> = new Map();
+
+  constructor(setup: VcpuSetup) {
+    this.index = setup.index;
+    this.apicId = setup.vcpuId;
+    this.state = setup.state;
+    this.bsp = setup.vcpuId === 0;
+    this.lapic = new Lapic(setup.index, setup.vcpuId, setup.era, this.bsp, setup.lint0Reenabled);
+    this.counters = new Counters(this.exitCounts, setup.exitTable);
+    this.mp = this.bsp ? MP_RUNNABLE : MP_UNINITIALIZED;
+    this.blocked = !this.bsp;
+  }
+
+  /** Reading leaves pending INIT and SIPI alone (KVM_GET_MP_STATE does not); writing is KVM_SET_MP_STATE. */
+  get mpState(): MpState {
+    return MP_NAMES[this.mp] as MpState;
+  }
+
+  set mpState(state: MpState) {
+    this.setMp(MP_NAMES.indexOf(state));
+    this.blocked = this.mp !== MP_RUNNABLE;
+    this.lapic.requestEvent = true;
+  }
+
+  /** Changes the MP state; becoming RUNNABLE uses up a PV kick. */
+  setMp(mp: number): void {
+    this.mp = mp;
+    if (mp === MP_RUNNABLE) this.lapic.pvUnhalted = false;
+  }
+
+  /** NMIs as KVM_GET_VCPU_EVENTS reports them: 0, 1 or 2. */
+  get nmiPending(): number {
+    return Math.min(this.nmiLatched + this.lapic.nmiQueued, this.nmiLimit);
+  }
+
+  /** One NMI stays latched behind one that is in service, two otherwise. */
+  get nmiLimit(): number {
+    return (this.state.interruptibility & BLOCKED_BY_NMI) !== 0 ? 1 : 2;
+  }
+
   /** NMIs received and not yet evaluated. */
-  readonly nmiQueued: number;
-  readonly smiPending: boolean;
-  readonly initPending: boolean;
-  readonly sipiPending: boolean;
+  get nmiQueued(): number {
+    return this.lapic.nmiQueued;
+  }
+
+  get smiPending(): boolean {
+    return this.lapic.smiPending;
+  }
+
+  get initPending(): boolean {
+    return this.lapic.initPending;
+  }
+
+  get sipiPending(): boolean {
+    return this.lapic.sipiPending;
+  }
+
   /** Vector of the last SIPI, 0 … 255. */
-  readonly sipiVector: number;
-  readonly pvUnhalted: boolean;
+  get sipiVector(): number {
+    return this.lapic.sipiVector;
+  }
+
+  get pvUnhalted(): boolean {
+    return this.lapic.pvUnhalted;
+  }
+
+  /** RFLAGS.IF set and no STI or MOV-SS shadow. */
+  get interruptAllowed(): boolean {
+    return (
+      (this.state.lo(R_RFLAGS) & RFLAGS_IF) !== 0 && (this.state.interruptibility & (SHADOW_STI | SHADOW_MOV_SS)) === 0
+    );
+  }
+
+  get nmiAllowed(): boolean {
+    return (this.state.interruptibility & (BLOCKED_BY_NMI | SHADOW_STI | SHADOW_MOV_SS)) === 0;
+  }
+
+  /** Whether something would end a HLT (kvm_vcpu_has_events). */
+  get hasEvents(): boolean {
+    const { lapic } = this;
+    return (
+      lapic.initPending ||
+      lapic.sipiPending ||
+      lapic.pvUnhalted ||
+      lapic.smiPending ||
+      lapic.nmiQueued > 0 ||
+      this.exceptionVector >= 0 ||
+      (this.nmiLatched > 0 && this.nmiAllowed) ||
+      (this.interruptAllowed && lapic.deliverable() >= 0)
+    );
+  }
+
+  /** Whether KVM_RUN would get anywhere. */
+  get runnable(): boolean {
+    if (this.mp === MP_RUNNABLE) return true;
+    if (this.mp === MP_HALTED) return this.hasEvents;
+    return this.lapic.initPending || this.lapic.sipiPending;
+  }
 }

@@ -1,25 +1,1325 @@
-/** `struct kvm` and the vCPU run loop. Signatures; the body follows. */
-import type { Cpu } from '../cpu/cpu.ts';
-import type { Era } from './eras.ts';
-import type { KvmOptions, VcpuRunResult } from './types.ts';
-import type { KvmVcpu } from './vcpu.ts';
+/**
+ * `struct kvm` and the vCPU run loop (arch/x86/kvm/x86.c): KVM_RUN, event evaluation before an entry, exit handling after it,
+ * message routing between local APICs, and the effect of the WRMSR fastpath. One `Kvm` is one VM over one `Cpu`.
+ *
+ * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
+ *
+ * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, the LAPIC timer, I/O APIC, PIC and PIT,
+ * PV EOI, kvmclock, steal time and async page faults, nested guests, Hyper-V and Xen interfaces, user-space MSR exits,
+ * PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
+ */
+import {
+  INTERCEPT_PAUSE,
+  R_BASE,
+  R_CR0,
+  R_CR2,
+  R_DR6,
+  R_RAX,
+  R_RBX,
+  R_RCX,
+  R_RDX,
+  R_RFLAGS,
+  R_RIP,
+  R_RSI,
+  R_SEL,
+  R_TSC_OFFSET,
+  SEG_CS,
+  WINDOW_INTERRUPT,
+  WINDOW_NMI,
+} from '../cpu/core/layout.ts';
+import type { Cpu, Vendor } from '../cpu/cpu.ts';
+import type {
+  Cr8Exit,
+  ExceptionExit,
+  Exit,
+  InternalExit,
+  IoExit,
+  MmioExit,
+  RdmsrExit,
+  WrmsrExit,
+} from '../cpu/exit.ts';
+import { GENERAL_REGISTERS } from '../cpu/registers.ts';
+import { KvmscopeError } from '../errors.ts';
+import { ApicMap, bitCount, FAST, fastDelivery, matches, nthBit } from './apic-map.ts';
+import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
+import { type Era, resolveEra } from './eras.ts';
+import type { VendorExit } from './exits.ts';
+import * as X from './exits.ts';
+import { deadlineFastpath, icrVerdict, MSR_TSC_DEADLINE, MSR_X2APIC_ICR, VERDICT } from './fastpath.ts';
+import {
+  EXIT_TO_USER,
+  HOST_BUG,
+  type HypercallContext,
+  type HypercallRow,
+  hypercallTable,
+  KVM_ENOSYS,
+  KVM_EPERM,
+} from './hypercall.ts';
+import {
+  ICR_ASSERT,
+  ICR_BUSY,
+  ICR_LEVEL,
+  ICR_LOGICAL,
+  ICR_MODE,
+  ICR_MODE_SHIFT,
+  ICR_RESERVED,
+  ICR_SHORTHAND,
+  ICR_SHORTHAND_SHIFT,
+  ICR_VECTOR,
+  MODE_LOWEST,
+  SHORTHAND_ALL_BUT_SELF,
+  SHORTHAND_NONE,
+  SHORTHAND_SELF,
+  XAPIC_BROADCAST,
+} from './icr.ts';
+import {
+  APIC_ICR,
+  APIC_ICR2,
+  APIC_SELF_IPI,
+  type Lapic,
+  WRITE_EOI,
+  WRITE_FAULT,
+  WRITE_MAP,
+  WRITE_SEND,
+} from './lapic.ts';
+import { CLEARED_BY_INIT, type MsrContext, msrRow } from './msr.ts';
+import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
+import type { KvmTraceEvent } from './trace.ts';
+import type { ExitRecord, FastpathVerdict, KvmObserver, KvmOptions, MpState, VcpuRunResult } from './types.ts';
+import {
+  COMPLETE_HYPERCALL,
+  COMPLETE_IO,
+  COMPLETE_MMIO,
+  COMPLETE_NOTHING,
+  EXITING_GUEST,
+  IN_GUEST,
+  KvmVcpu,
+  MP_HALTED,
+  MP_INIT_RECEIVED,
+  MP_RUNNABLE,
+  OUTSIDE_GUEST,
+} from './vcpu.ts';
+import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
 
-export declare class Kvm {
-  /**
-   * Creates the VM on `options.cpu` and resets every vCPU (registers, LAPIC): write the boot state afterwards.
-   * vCPU id 0 is the BSP and RUNNABLE, the others are UNINITIALIZED. Throws KvmscopeError('usage').
-   */
-  constructor(options: KvmOptions);
+// KVM_X86_QUIRK_* bits (KVM_CAP_DISABLE_QUIRKS2).
+const QUIRK_LINT0_REENABLED = 1 << 0;
+const QUIRK_LAPIC_MMIO_HOLE = 1 << 2;
+const QUIRK_FIX_HYPERCALL_INSN = 1 << 5;
+const QUIRK_MWAIT_NEVER_UD = 1 << 6;
+
+const X2APIC_MSR_FIRST = 0x800;
+const APIC_PAGE = 0xfff;
+
+const VECTOR_DB = 1;
+const VECTOR_UD = 6;
+const VECTOR_GP = 13;
+const VECTOR_PF = 14;
+/** Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP. */
+const WITH_ERROR_CODE = 0x00227d00;
+const RFLAGS_TF = 0x100;
+const RFLAGS_VM = 0x20000;
+const CR0_PE = 1;
+const DR6_BS = 0x4000;
+const DR6_TRAPS = 0xf;
+
+// VM-entry interruption information (SDM vol. 3, 26.8.3).
+const INFO_EXTERNAL = 0x80000000;
+const INFO_NMI = 0x80000202;
+const INFO_EXCEPTION = 0x80000300;
+const INFO_ERROR_CODE = 0x800;
+/** The host's reschedule vector, which kicks a vCPU out of the guest. */
+const RESCHEDULE_VECTOR = 0xfd;
+
+// What handling an exit leads to.
+/** Go round the loop: evaluate events, enter again. */
+const NEXT = 0;
+/** This was no exit as far as KVM is concerned: go on in the guest. */
+const RESUME = 1;
+/** Return `result`. */
+const RETURN = 2;
+
+const BUDGET: VcpuRunResult = Object.freeze({ kind: 'budget' });
+const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
+const YIELD: VcpuRunResult = Object.freeze({ kind: 'yield' });
+const SHUTDOWN: VcpuRunResult = Object.freeze({ kind: 'shutdown' });
+
+type IoResult = {
+  -readonly [K in keyof Extract<VcpuRunResult, { kind: 'io' }>]: Extract<VcpuRunResult, { kind: 'io' }>[K];
+};
+
+/** An ExitRecord that is still being filled. */
+interface OpenRecord {
+  readonly name: string;
+  readonly reason: number;
+  readonly rip: bigint;
+  readonly before: readonly bigint[];
+  readonly events: KvmTraceEvent[];
+  fastpath: FastpathVerdict | undefined;
+}
+
+/** Legacy and REX prefixes the instruction emulator skips to find a wrong-vendor hypercall. LOCK is not among them: it is #UD. */
+const isPrefix = (byte: number, long: boolean): boolean =>
+  [0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65].includes(byte) || (long && (byte & 0xf0) === 0x40);
+
+export class Kvm implements HypercallContext, MsrContext {
   readonly era: Era;
   readonly cpu: Cpu;
+  readonly vendor: Vendor;
   readonly vcpus: readonly KvmVcpu[];
-  /** KVM_RUN; the result is reused by the next call. */
-  run(index: number, budget: number): VcpuRunResult;
-  completeIo(index: number, value: number): void;
-  completeMmio(index: number, value: bigint): void;
-  completeHypercall(index: number, ret: bigint): void;
-  isRunnable(index: number): boolean;
-  /** KVM_SET_MSRS; false where the guest would get #GP. */
-  setMsr(index: number, msr: number, value: bigint, hostInitiated?: boolean): boolean;
-  getMsr(index: number, msr: number): bigint | undefined;
+  readonly exitHypercalls: number;
+  /** CPUID 0x40000001 EAX. */
+  readonly pvFeatures: number;
+  readonly allowedPvFeatures: number;
+
+  private readonly lapics: readonly Lapic[];
+  private readonly x2apicApi: number;
+  private readonly vectorHashing: boolean;
+  private readonly disabledQuirks: number;
+  private readonly hypercalls: readonly (HypercallRow | undefined)[];
+  private readonly exitTable: readonly VendorExit[];
+  private readonly nativeHypercall: Uint8Array;
+  private readonly observer: KvmObserver | undefined;
+  /** Somebody listens: record registers and events. */
+  private readonly observing: boolean;
+  /** kvm_exit comes before the fastpath's events. */
+  private readonly exitTracedFirst: boolean;
+  private readonly deadlineIsFast: boolean;
+  /** By vCPU: the exit being handled. */
+  private readonly records: (OpenRecord | null)[];
+  /** By vCPU: error code of the event last injected, for kvm_entry. */
+  private readonly injectedErrors: Uint32Array;
+
+  private map: ApicMap | null = null;
+  private mapDirty = true;
+  /** The vCPU inside `run`. */
+  private running: KvmVcpu | null = null;
+  private yieldRequested = false;
+  private result: VcpuRunResult = BUDGET;
+  private readonly ioResult: IoResult = { kind: 'io', direction: 'in', port: 0, size: 1, value: 0 };
+  /** Set when the host crashed: every later run gives it again. */
+  private hostBug: VcpuRunResult | null = null;
+  /** Value of the last MSR read. */
+  private dataLo = 0;
+  private dataHi = 0;
+
+  /**
+   * Creates the VM on `options.cpu` and resets every vCPU, registers and LAPIC: write the boot state afterwards.
+   * vCPU id 0 is the bootstrap processor and RUNNABLE, the others are UNINITIALIZED. Throws KvmscopeError('usage') for an unknown
+   * era and for ids that are not integers, repeated, or beyond what the era allows.
+   */
+  constructor(options: KvmOptions) {
+    const { cpu } = options;
+    const era = resolveEra(options.era);
+    this.era = era;
+    this.cpu = cpu;
+    this.vendor = cpu.vendor;
+    this.x2apicApi = options.x2apicApi ?? 0;
+    this.vectorHashing = options.vectorHashing ?? true;
+    this.disabledQuirks = options.disabledQuirks ?? 0;
+    this.exitHypercalls = options.exitHypercalls ?? 0;
+    this.pvFeatures = (options.pvFeatures ?? defaultPvFeatures(era)) >>> 0;
+    const enforced = (options.enforcePvFeatures ?? false) && era.pvEnforcement;
+    this.allowedPvFeatures = enforced ? this.pvFeatures : 0xffffffff;
+    this.observer = options.observer;
+    this.observing = options.observer !== undefined;
+    const intel = cpu.vendor === 'intel';
+    this.exitTable = intel ? VMX_EXITS : SVM_EXITS;
+    this.nativeHypercall = intel ? VMX_HYPERCALL : SVM_HYPERCALL;
+    this.exitTracedFirst = intel ? era.vmxExitTracedFirst : era.svmExitTracedFirst;
+    this.deadlineIsFast = deadlineFastpath(era, cpu.vendor);
+    this.hypercalls = hypercallTable(era);
+
+    const ids = checkedIds(options.apicIds, cpu.vcpuCount, era);
+    const lint0Reenabled = (this.disabledQuirks & QUIRK_LINT0_REENABLED) === 0;
+    this.vcpus = ids.map((vcpuId, index) => {
+      const state = cpu.vcpu(index);
+      state.reset('reset', signature(cpu.vendor));
+      state.window = 0;
+      state.exceptionBitmap = 1 << VECTOR_UD;
+      state.intercepts = INTERCEPT_PAUSE;
+      return new KvmVcpu({ index, vcpuId, state, era, exitTable: this.exitTable, lint0Reenabled });
+    });
+    this.lapics = this.vcpus.map((vcpu) => vcpu.lapic);
+    this.records = this.vcpus.map(() => null);
+    this.injectedErrors = new Uint32Array(ids.length);
+  }
+
+  // ---- the ioctls ----
+
+  /**
+   * KVM_RUN of vCPU `index`: enters the guest again and again until `budget` is used up (steps, plus one per exit) or something
+   * needs the caller. The result is reused by the next call.
+   */
+  run(index: number, budget: number): VcpuRunResult {
+    if (this.hostBug !== null) return this.hostBug;
+    const vcpu = this.vcpu(index);
+    if (vcpu.completion !== COMPLETE_NOTHING) {
+      throw new KvmscopeError(
+        'usage',
+        `vCPU ${index} waits for the result of its last exit; call complete… before run`,
+      );
+    }
+    this.running = vcpu;
+    const result = this.loop(vcpu, budget);
+    this.running = null;
+    return result;
+  }
+
+  /** Finishes an `io` result: `value` is what an IN read; ignored for OUT. */
+  completeIo(index: number, value: number): void {
+    const vcpu = this.takeCompletion(index, COMPLETE_IO, 'io');
+    vcpu.state.completeIo(value);
+    if (this.observing) this.finishRecord(vcpu);
+  }
+
+  /** Finishes an `mmio` result: `value` is what a read returns; ignored for a write. */
+  completeMmio(index: number, value: bigint): void {
+    const vcpu = this.takeCompletion(index, COMPLETE_MMIO, 'mmio');
+    vcpu.state.completeMmio(Number(value & 0xffffffffn), Number((value >> 32n) & 0xffffffffn));
+    if (this.observing) this.finishRecord(vcpu);
+  }
+
+  /** Finishes a `hypercall` result with the value of run->hypercall.ret. */
+  completeHypercall(index: number, ret: bigint): void {
+    const vcpu = this.takeCompletion(index, COMPLETE_HYPERCALL, 'hypercall');
+    vcpu.state.put(R_RAX, BigInt.asUintN(vcpu.state.is64bit ? 64 : 32, ret));
+    if (!this.era.hypercallCountedFirst) vcpu.counters.hypercalls++;
+    this.skip(vcpu);
+    if (this.observing) this.finishRecord(vcpu);
+  }
+
+  /** Whether KVM_RUN would get anywhere: RUNNABLE, or asleep with something pending that wakes it. */
+  isRunnable(index: number): boolean {
+    return this.vcpu(index).runnable;
+  }
+
+  /** KVM_SET_MSRS, or with `hostInitiated` false what WRMSR would do. False: the guest would get #GP. */
+  setMsr(index: number, msr: number, value: bigint, hostInitiated = true): boolean {
+    const lo = Number(value & 0xffffffffn);
+    const hi = Number((value >> 32n) & 0xffffffffn);
+    return this.writeMsr(this.vcpu(index), msr >>> 0, lo, hi, hostInitiated);
+  }
+
+  /** KVM_GET_MSRS; undefined: the guest would get #GP. */
+  getMsr(index: number, msr: number, hostInitiated = true): bigint | undefined {
+    if (!this.readMsr(this.vcpu(index), msr >>> 0, hostInitiated)) return undefined;
+    return (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
+  }
+
+  /** KVM_GET_MP_STATE: unlike `mpState` it carries out a pending INIT or SIPI first, and shows a PV kick as RUNNABLE. */
+  getMpState(index: number): MpState {
+    const vcpu = this.vcpu(index);
+    this.acceptInitSipi(vcpu);
+    return vcpu.mp === MP_HALTED && vcpu.pvUnhalted ? 'runnable' : vcpu.mpState;
+  }
+
+  /** KVM_SET_LAPIC: 64 registers, slot = offset / 16. */
+  setLapic(index: number, registers: Uint32Array): void {
+    this.vcpu(index).lapic.load(registers);
+    this.mapDirty = true;
+  }
+
+  private vcpu(index: number): KvmVcpu {
+    const vcpu = this.vcpus[index];
+    if (vcpu === undefined) {
+      throw new KvmscopeError('usage', `no vCPU ${index}; this VM has ${this.vcpus.length}, numbered from 0`);
+    }
+    return vcpu;
+  }
+
+  private takeCompletion(index: number, expected: number, what: string): KvmVcpu {
+    const vcpu = this.vcpu(index);
+    if (vcpu.completion !== expected) {
+      throw new KvmscopeError('usage', `vCPU ${index} has no ${what} exit to complete`);
+    }
+    vcpu.completion = COMPLETE_NOTHING;
+    return vcpu;
+  }
+
+  // ---- the run loop ----
+
+  private loop(vcpu: KvmVcpu, budget: number): VcpuRunResult {
+    const { state, lapic } = vcpu;
+    const { cpu } = this;
+    let left = budget;
+    let steps = state.steps;
+    if (vcpu.mode === EXITING_GUEST) this.externalInterrupt(vcpu);
+    let inGuest = vcpu.mode === IN_GUEST;
+    for (;;) {
+      if (!inGuest) {
+        if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
+        if (left <= 0) return BUDGET;
+        if (lapic.requestEvent) {
+          this.evaluateEvents(vcpu);
+          if (vcpu.mp !== MP_RUNNABLE) continue;
+        }
+        if (this.observing) this.traceEntry(vcpu);
+        vcpu.mode = IN_GUEST;
+      } else if (left <= 0) {
+        return BUDGET;
+      }
+      const exit = cpu.run(vcpu.index, left);
+      const now = state.steps;
+      left -= now - steps;
+      steps = now;
+      // The vCPU counts as being in the guest until it is kicked or goes on.
+      if (exit.reason === 'budget') return BUDGET;
+      left--;
+      const next = this.handleExit(vcpu, exit);
+      if (next === RETURN) return this.result;
+      inGuest = next === RESUME;
+    }
+  }
+
+  /** kvm_vcpu_block: whether a vCPU that is not RUNNABLE becomes so. */
+  private unblock(vcpu: KvmVcpu): boolean {
+    if (vcpu.runnable) {
+      this.acceptInitSipi(vcpu);
+      if (vcpu.mp === MP_HALTED) vcpu.setMp(MP_RUNNABLE);
+    }
+    vcpu.blocked = vcpu.mp !== MP_RUNNABLE;
+    return !vcpu.blocked;
+  }
+
+  /** A kick made the vCPU leave the guest: one external-interrupt exit, however many messages arrived. */
+  private externalInterrupt(vcpu: KvmVcpu): void {
+    const info = this.vendor === 'intel' ? (INFO_EXTERNAL | RESCHEDULE_VECTOR) >>> 0 : 0;
+    this.leave(vcpu, X.EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
+    vcpu.counters.irq_exits++;
+    if (this.observing) this.finishRecord(vcpu);
+  }
+
+  // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
+
+  private evaluateEvents(vcpu: KvmVcpu): void {
+    const { lapic, state, counters } = vcpu;
+    counters.req_event++;
+    lapic.requestEvent = false;
+    vcpu.nmiLatched = vcpu.nmiPending;
+    lapic.nmiQueued = 0;
+    this.acceptInitSipi(vcpu);
+    if (vcpu.mp !== MP_RUNNABLE) return;
+
+    let canInject = state.injected === 0;
+    if (canInject && vcpu.exceptionVector >= 0) {
+      this.injectException(vcpu);
+      canInject = false;
+    }
+    // The SMI handler is a lone RSM.
+    lapic.smiPending = false;
+    if (vcpu.nmiLatched > 0) {
+      if (canInject && vcpu.nmiAllowed) {
+        vcpu.nmiLatched--;
+        counters.nmi_injections++;
+        this.inject(vcpu, INFO_NMI, 0);
+        if (this.observing) this.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
+        canInject = false;
+      }
+      if (vcpu.nmiLatched > 0) state.window |= WINDOW_NMI;
+    }
+    const vector = lapic.deliverable();
+    if (vector >= 0) {
+      if (canInject && vcpu.interruptAllowed) {
+        lapic.acknowledge(vector);
+        counters.irq_injections++;
+        if (this.observing) {
+          this.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
+        }
+        this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
+      }
+      if (lapic.deliverable() >= 0) state.window |= WINDOW_INTERRUPT;
+    }
+    this.updateTprThreshold(vcpu);
+  }
+
+  /** update_cr8_intercept: the priority class a pending but masked interrupt waits for. */
+  private updateTprThreshold(vcpu: KvmVcpu): void {
+    const irr = vcpu.lapic.highestIrr() >> 4;
+    const tpr = vcpu.lapic.tpr >> 4;
+    vcpu.tprThreshold = irr < 0 || tpr < irr ? 0 : irr;
+  }
+
+  private injectException(vcpu: KvmVcpu): void {
+    const vector = vcpu.exceptionVector;
+    const error = vcpu.exceptionError;
+    vcpu.exceptionVector = -1;
+    const info = (INFO_EXCEPTION | vector | (error >= 0 ? INFO_ERROR_CODE : 0)) >>> 0;
+    if (this.observing) {
+      const errorCode = error >= 0 ? error : null;
+      this.emit({ event: 'kvm_inj_exception', vcpu: vcpu.index, vector, errorCode, reinjected: false });
+    }
+    this.inject(vcpu, info, Math.max(0, error));
+  }
+
+  private inject(vcpu: KvmVcpu, info: number, error: number): void {
+    this.injectedErrors[vcpu.index] = error;
+    vcpu.state.inject(info, error, 0);
+  }
+
+  /** Makes the next entry raise an exception in the guest. */
+  private queueException(vcpu: KvmVcpu, vector: number, error = -1): void {
+    vcpu.exceptionVector = vector;
+    vcpu.exceptionError = error;
+    vcpu.lapic.requestEvent = true;
+  }
+
+  /** Carries out INIT and SIPI, INIT first. A SIPI counts only in wait-for-SIPI. */
+  private acceptInitSipi(vcpu: KvmVcpu): void {
+    const { lapic, state } = vcpu;
+    if (lapic.initPending) {
+      lapic.initPending = false;
+      this.initReset(vcpu);
+      vcpu.setMp(vcpu.bsp ? MP_RUNNABLE : MP_INIT_RECEIVED);
+    }
+    if (lapic.sipiPending) {
+      lapic.sipiPending = false;
+      if (vcpu.mp === MP_INIT_RECEIVED) {
+        state.set(R_SEL + SEG_CS, lapic.sipiVector << 8, 0);
+        state.set(R_BASE + SEG_CS, lapic.sipiVector << 12, 0);
+        state.set(R_RIP, 0, 0);
+        vcpu.setMp(MP_RUNNABLE);
+      }
+    }
+  }
+
+  /** kvm_vcpu_reset with init_event. */
+  private initReset(vcpu: KvmVcpu): void {
+    const { lapic, state } = vcpu;
+    lapic.reset(true);
+    lapic.nmiQueued = 0;
+    lapic.smiPending = false;
+    vcpu.nmiLatched = 0;
+    vcpu.exceptionVector = -1;
+    vcpu.tprThreshold = 0;
+    for (const msr of CLEARED_BY_INIT) vcpu.msrs.delete(msr);
+    state.reset('init', signature(this.vendor));
+    state.window = 0;
+    this.mapDirty = true;
+  }
+
+  // ---- after an exit ----
+
+  private handleExit(vcpu: KvmVcpu, exit: Exit): number {
+    if (exit.reason === 'hypercall') return this.done(vcpu, this.hypercall(vcpu));
+    if (exit.reason === 'wrmsr') return this.done(vcpu, this.wrmsr(vcpu, exit));
+    return this.done(vcpu, this.otherExit(vcpu, exit));
+  }
+
+  /** Closes the exit's record unless user space has to finish the exit. */
+  private done(vcpu: KvmVcpu, next: number): number {
+    if (this.observing && next !== RESUME && vcpu.completion === COMPLETE_NOTHING) this.finishRecord(vcpu);
+    return next;
+  }
+
+  private otherExit(vcpu: KvmVcpu, exit: Exit): number {
+    switch (exit.reason) {
+      case 'rdmsr':
+        return this.rdmsr(vcpu, exit);
+      case 'hlt':
+        return this.hlt(vcpu);
+      case 'cpuid':
+        return this.cpuid(vcpu);
+      case 'mmio':
+        return this.mmio(vcpu, exit);
+      case 'io':
+        return this.io(vcpu, exit);
+      case 'interrupt-window':
+        this.leave(vcpu, X.EXIT_INTERRUPT_WINDOW, 0n, 0n, 0);
+        vcpu.counters.irq_window_exits++;
+        return this.windowOpen(vcpu, WINDOW_INTERRUPT);
+      case 'nmi-window':
+        this.leave(vcpu, X.EXIT_NMI_WINDOW, 0n, 0n, 0);
+        vcpu.counters.nmi_window_exits++;
+        return this.windowOpen(vcpu, WINDOW_NMI);
+      case 'cr8':
+        return this.cr8(vcpu, exit);
+      case 'pause':
+        return this.pause(vcpu);
+      case 'exception':
+        return this.exception(vcpu, exit);
+      case 'shutdown':
+        this.leave(vcpu, X.EXIT_TRIPLE_FAULT, 0n, 0n, 0);
+        return this.toUser(vcpu, SHUTDOWN, 'KVM_EXIT_SHUTDOWN');
+      case 'rdtsc': {
+        this.leave(vcpu, X.EXIT_RDTSC, 0n, 0n, 0);
+        const tsc = BigInt(vcpu.state.steps) + vcpu.state.get(R_TSC_OFFSET);
+        vcpu.state.put(R_RAX, tsc & 0xffffffffn);
+        vcpu.state.put(R_RDX, (tsc >> 32n) & 0xffffffffn);
+        return this.skipNext(vcpu);
+      }
+      case 'wbinvd':
+        this.leave(vcpu, X.EXIT_WBINVD, 0n, 0n, 0);
+        return this.skipNext(vcpu);
+      case 'invd':
+        this.leave(vcpu, X.EXIT_INVD, 0n, 0n, 0);
+        return this.skipNext(vcpu);
+      case 'invlpg':
+        this.leave(vcpu, X.EXIT_INVLPG, 0n, 0n, 0);
+        vcpu.state.flushTlb();
+        return this.skipNext(vcpu);
+      case 'mwait':
+        return this.monitorMwait(vcpu, X.EXIT_MWAIT);
+      case 'monitor':
+        return this.monitorMwait(vcpu, X.EXIT_MONITOR);
+      case 'xsetbv':
+        // CPUID shows no XSAVE.
+        this.leave(vcpu, X.EXIT_XSETBV, 0n, 0n, 0);
+        this.queueException(vcpu, VECTOR_UD);
+        return NEXT;
+      case 'rsm':
+        // Outside SMM it is an invalid opcode, which KVM intercepts.
+        return this.invalidOpcode(vcpu, true);
+      case 'internal':
+        return this.internal(vcpu, exit);
+      default:
+        return this.unexpected(vcpu, `exit '${exit.reason}', which was not asked for`);
+    }
+  }
+
+  /** What every exit does first: counters, record, kvm_exit. */
+  private leave(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
+    this.count(vcpu, kind);
+    vcpu.counters.exits++;
+    if (!this.observing) return;
+    this.openRecord(vcpu, kind);
+    this.traceExit(vcpu, kind, info1, info2, intrInfo);
+  }
+
+  private count(vcpu: KvmVcpu, kind: number): void {
+    vcpu.mode = OUTSIDE_GUEST;
+    vcpu.exitCounts[kind]++;
+  }
+
+  /** Advances RIP; with RFLAGS.TF set the next entry raises #DB (kvm_skip_emulated_instruction). */
+  private skip(vcpu: KvmVcpu): void {
+    const { state } = vcpu;
+    const flags = state.lo(R_RFLAGS);
+    state.skipInstruction();
+    if ((flags & RFLAGS_TF) !== 0) {
+      state.set(R_DR6, (state.lo(R_DR6) & ~DR6_TRAPS) | DR6_BS, 0);
+      this.queueException(vcpu, VECTOR_DB);
+    }
+  }
+
+  private skipNext(vcpu: KvmVcpu): number {
+    this.skip(vcpu);
+    return NEXT;
+  }
+
+  private toUser(vcpu: KvmVcpu, result: VcpuRunResult, reason: string): number {
+    this.result = result;
+    if (this.observing) this.emit({ event: 'kvm_userspace_exit', vcpu: vcpu.index, reason });
+    return RETURN;
+  }
+
+  private windowOpen(vcpu: KvmVcpu, window: number): number {
+    vcpu.state.window &= ~window;
+    vcpu.lapic.requestEvent = true;
+    return NEXT;
+  }
+
+  // ---- hypercalls ----
+
+  private hypercall(vcpu: KvmVcpu): number {
+    const { state, counters } = vcpu;
+    this.leave(vcpu, X.EXIT_HYPERCALL, 0n, 0n, 0);
+    if (this.era.hypercallCountedFirst) counters.hypercalls++;
+    if (this.observing) this.traceHypercall(vcpu);
+    const long = state.is64bit;
+    const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
+    if (ret >= EXIT_TO_USER) {
+      if (ret === HOST_BUG) return RETURN;
+      return this.hypercallToUser(vcpu, long);
+    }
+    if (!this.era.hypercallCountedFirst) counters.hypercalls++;
+    state.set(R_RAX, ret >>> 0, long && ret < 0 ? 0xffffffff : 0);
+    this.skip(vcpu);
+    if (this.yieldRequested) {
+      this.yieldRequested = false;
+      this.result = YIELD;
+      return RETURN;
+    }
+    return NEXT;
+  }
+
+  private dispatchHypercall(vcpu: KvmVcpu, long: boolean): number {
+    const { state } = vcpu;
+    if (long && state.hi(R_RAX) !== 0) return -KVM_ENOSYS;
+    const nr = state.lo(R_RAX) >>> 0;
+    const row = nr < this.hypercalls.length ? this.hypercalls[nr] : undefined;
+    if (row === undefined) return -KVM_ENOSYS;
+    if (row.feature >= 0 && ((this.allowedPvFeatures >>> row.feature) & 1) === 0) return -KVM_ENOSYS;
+    return row.call(this, vcpu, long);
+  }
+
+  /** KVM_EXIT_HYPERCALL; RIP stays until it is completed. */
+  private hypercallToUser(vcpu: KvmVcpu, long: boolean): number {
+    const { state } = vcpu;
+    if (this.era.mapGpaRangeRawNumber && state.hi(R_RAX) !== 0) {
+      state.set(R_RAX, 0, 0);
+      this.skip(vcpu);
+      return NEXT;
+    }
+    const bits = long ? 64 : 32;
+    const args = [R_RBX, R_RCX, R_RDX].map((id) => BigInt.asUintN(bits, state.get(id)));
+    vcpu.completion = COMPLETE_HYPERCALL;
+    const nr = BigInt.asUintN(bits, state.get(R_RAX));
+    return this.toUser(vcpu, { kind: 'hypercall', nr, args, longmode: long }, 'KVM_EXIT_HYPERCALL');
+  }
+
+  yieldTo(from: KvmVcpu, apicId: number): void {
+    if (this.era.yieldCounted) from.counters.directed_yield_attempted++;
+    const map = this.apicMap();
+    const target = map !== null && apicId <= map.maxApicId ? map.phys[apicId] : null;
+    if (target === null || target === from.lapic || !this.vcpus[target.index].runnable) return;
+    if (this.era.yieldCounted) from.counters.directed_yield_successful++;
+    this.yieldRequested = true;
+  }
+
+  reportHostBug(bug: string, cve: string | undefined, detail: string): void {
+    this.hostBug = cve === undefined ? { kind: 'host-bug', bug, detail } : { kind: 'host-bug', bug, cve, detail };
+    this.result = this.hostBug;
+  }
+
+  // ---- MSRs ----
+
+  private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
+    const { msr, dataLo, dataHi } = exit;
+    this.count(vcpu, X.EXIT_WRMSR);
+    if (this.observing) this.openRecord(vcpu, X.EXIT_WRMSR);
+    if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
+    vcpu.counters.exits++;
+    if (this.observing && !(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
+    const ok = this.writeMsr(vcpu, msr, dataLo, dataHi, false);
+    if (this.observing) this.traceMsr(vcpu, true, msr, dataLo, dataHi, !ok);
+    if (ok) this.skip(vcpu);
+    else this.queueException(vcpu, VECTOR_GP, 0);
+    return NEXT;
+  }
+
+  /** Offers a WRMSR exit to the fastpath; true if it was handled completely, counters and trace included. */
+  private tryFastpath(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
+    if (this.observing && this.exitTracedFirst) this.traceWrmsrExit(vcpu);
+    const { era } = this;
+    const { lapic } = vcpu;
+    let verdict: FastpathVerdict;
+    if (msr === MSR_X2APIC_ICR) {
+      const delivery = era.fastpathFixedPhysicalOnly
+        ? FAST
+        : fastDelivery(this.apicMap(), this.x2apicApi, lapic.x2apic, lo, hi >>> 0);
+      verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
+    } else {
+      verdict = msr === MSR_TSC_DEADLINE && this.deadlineIsFast ? VERDICT.taken : VERDICT.otherMsr;
+    }
+    if (this.observing) (this.records[vcpu.index] as OpenRecord).fastpath = verdict;
+    if (!verdict.taken) return false;
+
+    vcpu.counters.fastpath++;
+    if (msr === MSR_X2APIC_ICR) this.fastpathIcr(vcpu, lo, hi);
+    else this.writeMsr(vcpu, msr, lo, hi, false);
+    if (this.observing) {
+      this.traceMsr(vcpu, true, msr, lo, hi, false);
+      if (!this.exitTracedFirst) this.traceWrmsrExit(vcpu);
+    }
+    this.skip(vcpu);
+    // Straight back into the guest, unless the vCPU sent something to itself.
+    const reenters = (era.fastpathCompletion === 're-enter guest' || msr === MSR_TSC_DEADLINE) && !lapic.requestEvent;
+    if (!reenters || era.reentryCounted) vcpu.counters.exits++;
+    return true;
+  }
+
+  /** The ICR write of the fastpath: same effect as `writeX2Icr`, other order of events. */
+  private fastpathIcr(vcpu: KvmVcpu, lo: number, hi: number): void {
+    const { lapic } = vcpu;
+    const command = lo & ~ICR_BUSY;
+    const dest = hi >>> 0;
+    if (!this.observing) {
+      lapic.writeX2Icr(lo, hi);
+      this.route(lapic, command, dest);
+      return;
+    }
+    const { fastpathIcrWrite, fastpathIpiTracedLast } = this.era;
+    if (fastpathIcrWrite === 'register') this.traceApic(vcpu, true, APIC_ICR, lo, 0);
+    if (!fastpathIpiTracedLast) this.traceIpi(vcpu, command, dest);
+    this.route(lapic, command, dest);
+    if (fastpathIpiTracedLast) this.traceIpi(vcpu, command, dest);
+    lapic.writeX2Icr(lo, hi);
+    if (fastpathIcrWrite === 'split') this.traceApic(vcpu, true, APIC_ICR, command, 0);
+    if (fastpathIcrWrite === 'x2apic') this.traceApic(vcpu, true, APIC_ICR, command, hi);
+  }
+
+  private rdmsr(vcpu: KvmVcpu, exit: RdmsrExit): number {
+    const { state } = vcpu;
+    this.leave(vcpu, X.EXIT_RDMSR, 0n, 0n, 0);
+    const ok = this.readMsr(vcpu, exit.msr, false);
+    if (this.observing) this.traceMsr(vcpu, false, exit.msr, ok ? this.dataLo : 0, ok ? this.dataHi : 0, !ok);
+    if (!ok) {
+      this.queueException(vcpu, VECTOR_GP, 0);
+      return NEXT;
+    }
+    state.set(R_RAX, this.dataLo, 0);
+    state.set(R_RDX, this.dataHi, 0);
+    return this.skipNext(vcpu);
+  }
+
+  private writeMsr(vcpu: KvmVcpu, msr: number, lo: number, hi: number, host: boolean): boolean {
+    if (msr >= X2APIC_MSR_FIRST && msr <= this.era.x2apicMsrLast) return this.writeX2apic(vcpu, msr, lo, hi);
+    const row = msrRow(msr);
+    return row?.write(vcpu, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), this, host) ?? false;
+  }
+
+  /** Leaves the value in `dataLo` and `dataHi`. */
+  private readMsr(vcpu: KvmVcpu, msr: number, host: boolean): boolean {
+    if (msr >= X2APIC_MSR_FIRST && msr <= this.era.x2apicMsrLast) return this.readX2apic(vcpu, msr);
+    const value = msrRow(msr)?.read(vcpu, this, host) ?? null;
+    if (value === null) return false;
+    this.dataLo = Number(value & 0xffffffffn);
+    this.dataHi = Number(value >> 32n);
+    return true;
+  }
+
+  setApicBase(vcpu: KvmVcpu, value: bigint): void {
+    if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.mapDirty = true;
+  }
+
+  // ---- APIC registers ----
+
+  private writeX2apic(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
+    const { lapic } = vcpu;
+    if (!lapic.x2apic) return false;
+    const offset = (msr - X2APIC_MSR_FIRST) << 4;
+    if (offset === APIC_ICR) return this.writeX2Icr(vcpu, lo, hi);
+    if (offset === APIC_ICR2 || (hi !== 0 && this.era.x2apicHighGp)) return false;
+    return this.writeApicRegister(vcpu, offset, lo >>> 0);
+  }
+
+  /** The x2APIC ICR on the slow path (kvm_x2apic_icr_write). */
+  private writeX2Icr(vcpu: KvmVcpu, lo: number, hi: number): boolean {
+    const { lapic } = vcpu;
+    const { era } = this;
+    if (era.icrReservedGp && (lo & ICR_RESERVED) !== 0) return false;
+    const command = lo & ~ICR_BUSY;
+    if (this.observing) {
+      if (!era.icrTracedAfterSend) {
+        this.traceApic(vcpu, true, APIC_ICR2, hi, 0);
+        this.traceApic(vcpu, true, APIC_ICR, lo, 0);
+      }
+      this.traceIpi(vcpu, command, hi >>> 0);
+    }
+    lapic.writeX2Icr(lo, hi);
+    this.route(lapic, command, hi >>> 0);
+    if (this.observing && era.icrTracedAfterSend) this.traceApic(vcpu, true, APIC_ICR, command, hi);
+    return true;
+  }
+
+  /** Any other APIC register, by MSR or MMIO. False: refused. */
+  private writeApicRegister(vcpu: KvmVcpu, offset: number, value: number): boolean {
+    const { lapic } = vcpu;
+    if (this.observing) this.traceApic(vcpu, true, offset, value, 0);
+    const effect = lapic.write(offset, value);
+    if ((effect & WRITE_FAULT) !== 0) return false;
+    if ((effect & WRITE_MAP) !== 0) this.mapDirty = true;
+    if ((effect & WRITE_EOI) !== 0 && this.observing) {
+      this.emit({ event: 'kvm_eoi', vcpu: vcpu.index, apicid: vcpu.apicId, vector: lapic.eoiVector });
+    }
+    if ((effect & WRITE_SEND) !== 0) {
+      const { icrLow, dest } = lapic.message;
+      if (this.observing) {
+        if (offset === APIC_SELF_IPI && this.era.selfIpiThroughIcr) this.traceApic(vcpu, true, APIC_ICR, icrLow, 0);
+        this.traceIpi(vcpu, icrLow, dest);
+      }
+      this.route(lapic, icrLow, dest);
+    }
+    return true;
+  }
+
+  private readX2apic(vcpu: KvmVcpu, msr: number): boolean {
+    const { lapic } = vcpu;
+    const offset = (msr - X2APIC_MSR_FIRST) << 4;
+    if (!lapic.x2apic || !lapic.readable(offset)) return false;
+    this.dataLo = lapic.read(offset);
+    this.dataHi = 0;
+    if (offset === APIC_ICR) {
+      this.dataHi = lapic.read(APIC_ICR2);
+      if (this.era.icrTracedAfterSend) return true;
+    }
+    if (this.observing) {
+      this.traceApic(vcpu, false, offset, this.dataLo, 0);
+      if (offset === APIC_ICR) this.traceApic(vcpu, false, APIC_ICR2, this.dataHi, 0);
+    }
+    return true;
+  }
+
+  // ---- message routing ----
+
+  /** The current APIC map, rebuilt if something it depends on has changed. */
+  apicMap(): ApicMap | null {
+    if (this.mapDirty) {
+      this.mapDirty = false;
+      this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
+    }
+    return this.map;
+  }
+
+  /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
+  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
+    if (this.observing) this.traceAccept(target, mode, vector, trigger);
+    const accepted = target.accept(mode, vector, level, trigger);
+    if (accepted !== 0) this.kick(this.vcpus[target.index]);
+    return accepted;
+  }
+
+  deliverWithoutSource(mode: number, dest: number): void {
+    this.route(null, mode << ICR_MODE_SHIFT, dest);
+  }
+
+  /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
+  private kick(target: KvmVcpu): void {
+    if (target.blocked) {
+      target.counters.halt_wakeup++;
+      // If nothing it got may end its sleep, it goes back to sleep at once.
+      target.blocked = !target.runnable;
+    } else if (target.mode === IN_GUEST && target !== this.running) {
+      target.mode = EXITING_GUEST;
+    }
+  }
+
+  /** Sends the message of an ICR low word to `dest` (kvm_irq_delivery_to_apic). `source` null: not from an APIC. */
+  private route(source: Lapic | null, icrLow: number, dest: number): void {
+    const map = this.apicMap();
+    let low = icrLow;
+    if (this.era.lowestBroadcastFixedFirst && isLowestBroadcast(low, dest)) low &= ~ICR_MODE;
+    const fromX2apic = source?.x2apic ?? false;
+    if (fastDelivery(map, this.x2apicApi, fromX2apic, low, dest) === FAST) this.routeFast(map, source, low, dest);
+    else this.routeSlow(source, low, dest);
+  }
+
+  private routeFast(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
+    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
+    const vector = low & ICR_VECTOR;
+    const level = low & ICR_ASSERT ? 1 : 0;
+    const trigger = low & ICR_LEVEL ? 1 : 0;
+    if ((low & ICR_SHORTHAND) !== 0) {
+      // Only self gets here.
+      if (source !== null) this.deliver(source, mode, vector, level, trigger);
+      return;
+    }
+    if (map === null) return;
+    if ((low & ICR_LOGICAL) === 0) {
+      const target = dest <= map.maxApicId ? map.phys[dest] : null;
+      if (target !== null) this.deliver(target, mode, vector, level, trigger);
+      return;
+    }
+    let mask = map.logicalMask(dest);
+    if (mode === MODE_LOWEST && mask !== 0) mask = this.electCandidate(map, dest, mask, vector);
+    for (let bit = 0; bit < 16; bit++) {
+      if (((mask >>> bit) & 1) === 0) continue;
+      const target = map.logicalCandidate(dest, bit);
+      if (target !== null) this.deliver(target, mode, vector, level, trigger);
+    }
+  }
+
+  /** Lowest priority through the map: the mask reduced to one candidate. With vector hashing an empty slot may win: nobody gets it. */
+  private electCandidate(map: ApicMap, dest: number, mask: number, vector: number): number {
+    if (this.vectorHashing) return 1 << nthBit(mask, vector % bitCount(mask));
+    let winner = -1;
+    let least = 0;
+    for (let bit = 0; bit < 16; bit++) {
+      const target = (mask >>> bit) & 1 ? map.logicalCandidate(dest, bit) : null;
+      if (target === null) continue;
+      if (winner < 0 || target.arbitration < least) {
+        winner = bit;
+        least = target.arbitration;
+      }
+    }
+    return winner < 0 ? 0 : 1 << winner;
+  }
+
+  /** Asks every APIC in turn whether it is meant. */
+  private routeSlow(source: Lapic | null, icrLow: number, dest: number): void {
+    const low = isLowestBroadcast(icrLow, dest) ? icrLow & ~ICR_MODE : icrLow;
+    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
+    const vector = low & ICR_VECTOR;
+    const level = low & ICR_ASSERT ? 1 : 0;
+    const trigger = low & ICR_LEVEL ? 1 : 0;
+    const logical = (low & ICR_LOGICAL) !== 0;
+    const shorthand = (low & ICR_SHORTHAND) >> ICR_SHORTHAND_SHIFT;
+    const contenders: Lapic[] = [];
+    for (const lapic of this.lapics) {
+      if (!lapic.hwEnabled) continue;
+      if (shorthand === SHORTHAND_SELF && lapic !== source) continue;
+      if (shorthand === SHORTHAND_ALL_BUT_SELF && lapic === source) continue;
+      if (shorthand === SHORTHAND_NONE) {
+        if (!matches(lapic, dest, logical, source !== null, this.era, this.x2apicApi)) continue;
+      }
+      if (mode === MODE_LOWEST) {
+        if (lapic.swEnabled) contenders.push(lapic);
+      } else {
+        this.deliver(lapic, mode, vector, level, trigger);
+      }
+    }
+    if (contenders.length === 0) return;
+    let winner = contenders[vector % contenders.length];
+    if (!this.vectorHashing) {
+      winner = contenders.reduce((best, lapic) => (lapic.arbitration < best.arbitration ? lapic : best));
+    }
+    this.deliver(winner, mode, vector, level, trigger);
+  }
+
+  // ---- other exits ----
+
+  private hlt(vcpu: KvmVcpu): number {
+    this.leave(vcpu, X.EXIT_HLT, 0n, 0n, 0);
+    vcpu.counters.halt_exits++;
+    this.skip(vcpu);
+    if (vcpu.hasEvents) vcpu.lapic.pvUnhalted = false;
+    else vcpu.mp = MP_HALTED;
+    return NEXT;
+  }
+
+  private cpuid(vcpu: KvmVcpu): number {
+    const { state, lapic } = vcpu;
+    this.leave(vcpu, X.EXIT_CPUID, 0n, 0n, 0);
+    const func = state.lo(R_RAX) >>> 0;
+    const index = state.lo(R_RCX) >>> 0;
+    const { eax, ebx, ecx, edx, found } = cpuid(
+      {
+        vendor: this.vendor,
+        vcpuId: vcpu.apicId,
+        vcpuCount: this.vcpus.length,
+        apicEnabled: lapic.hwEnabled,
+        pvFeatures: this.pvFeatures,
+      },
+      func,
+      index,
+    );
+    state.set(R_RAX, eax, 0);
+    state.set(R_RBX, ebx, 0);
+    state.set(R_RCX, ecx, 0);
+    state.set(R_RDX, edx, 0);
+    if (this.observing) this.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, eax, ebx, ecx, edx, found });
+    return this.skipNext(vcpu);
+  }
+
+  private io(vcpu: KvmVcpu, exit: IoExit): number {
+    const { port, size, direction, value, string } = exit;
+    const input = direction === 'in';
+    // VMX exit qualification (SDM vol. 3, table 28-5); SVM EXITINFO1 (APM vol. 2, 15.10.2).
+    const vmx = BigInt((size - 1) | (input ? 8 : 0) | (string ? 16 : 0)) | (BigInt(port) << 16n);
+    const svm = BigInt((input ? 1 : 0) | (string ? 4 : 0) | (size << 4)) | (BigInt(port) << 16n);
+    this.leave(vcpu, X.EXIT_IO, this.vendor === 'intel' ? vmx : svm, 0n, 0);
+    if (this.observing && !input) this.emit({ event: 'kvm_pio', vcpu: vcpu.index, write: true, port, size, value });
+    const result = this.ioResult;
+    result.direction = direction;
+    result.port = port;
+    result.size = size;
+    result.value = value;
+    vcpu.completion = COMPLETE_IO;
+    return this.toUser(vcpu, result, 'KVM_EXIT_IO');
+  }
+
+  private mmio(vcpu: KvmVcpu, exit: MmioExit): number {
+    const { gpaLo, gpaHi, size, direction, valueLo, valueHi } = exit;
+    const write = direction === 'write';
+    const gpa = (BigInt(gpaHi >>> 0) << 32n) | BigInt(gpaLo >>> 0);
+    const access = write ? 2n : 1n;
+    if (this.vendor === 'intel') this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, 0x180n | access, 0n, 0);
+    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, 0x1_0000_0004n | (write ? 2n : 0n), gpa, 0);
+    const value = (BigInt(valueHi >>> 0) << 32n) | BigInt(valueLo >>> 0);
+    if (this.inApicPage(vcpu, gpaLo, gpaHi)) {
+      this.apicPage(vcpu, gpaLo & APIC_PAGE, exit);
+      if (this.observing) {
+        const seen = write ? value : (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
+        this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value: seen });
+      }
+      return NEXT;
+    }
+    if (this.observing && write) this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value });
+    vcpu.completion = COMPLETE_MMIO;
+    return this.toUser(vcpu, { kind: 'mmio', direction, gpa, size, value }, 'KVM_EXIT_MMIO');
+  }
+
+  /** Whether KVM answers an access to this guest-physical address itself. */
+  private inApicPage(vcpu: KvmVcpu, gpaLo: number, gpaHi: number): boolean {
+    const { lapic } = vcpu;
+    if (((lapic.baseLo ^ gpaLo) & ~APIC_PAGE) !== 0 || lapic.baseHi !== gpaHi) return false;
+    const usable = lapic.hwEnabled && !lapic.x2apic;
+    return usable || (this.disabledQuirks & QUIRK_LAPIC_MMIO_HOLE) === 0;
+  }
+
+  /** An access to the APIC page (apic_mmio_read, apic_mmio_write). MMIO never faults: what is not allowed has no effect. */
+  private apicPage(vcpu: KvmVcpu, offset: number, exit: MmioExit): void {
+    const { lapic, state } = vcpu;
+    const usable = lapic.hwEnabled && !lapic.x2apic;
+    if (exit.direction === 'write') {
+      // Outside xAPIC mode the page is a hole.
+      if (usable && exit.size === 4 && (offset & 0xf) === 0) this.writeApicRegister(vcpu, offset, exit.valueLo >>> 0);
+      state.completeMmio(0, 0);
+      return;
+    }
+    this.dataLo = usable ? this.readApicPage(vcpu, offset, exit.size) : 0xffffffff;
+    this.dataHi = usable || exit.size < 8 ? 0 : 0xffffffff;
+    state.completeMmio(this.dataLo, this.dataHi);
+  }
+
+  /** 1, 2 or 4 bytes within the first four of a 16-byte slot; anything else reads 0. */
+  private readApicPage(vcpu: KvmVcpu, offset: number, size: number): number {
+    const register = offset & ~0xf;
+    const byte = offset & 0xf;
+    if (byte + size > 4 || !vcpu.lapic.readable(register)) return 0;
+    const value = vcpu.lapic.read(register);
+    if (this.observing) this.traceApic(vcpu, false, register, value, 0);
+    const shifted = value >>> (byte * 8);
+    return size === 4 ? shifted : shifted & ((1 << (size * 8)) - 1);
+  }
+
+  /**
+   * MOV to or from CR8. The hardware does it without an exit (TPR shadow, V_TPR) except when the write may unmask an interrupt:
+   * below Intel's TPR threshold, or at any write while AMD's intercept waits for it.
+   */
+  private cr8(vcpu: KvmVcpu, exit: Cr8Exit): number {
+    const { state, lapic } = vcpu;
+    if (exit.direction === 'read') {
+      state.set(exit.gpr, lapic.tpr >>> 4, 0);
+      return this.skipSilently(vcpu);
+    }
+    if ((exit.valueLo & ~0xf) !== 0 || exit.valueHi !== 0) {
+      this.inject(vcpu, (INFO_EXCEPTION | INFO_ERROR_CODE | VECTOR_GP) >>> 0, 0);
+      return RESUME;
+    }
+    const level = exit.valueLo & 0xf;
+    const threshold = vcpu.tprThreshold;
+    const intel = this.vendor === 'intel';
+    if (threshold === 0 || (intel && level >= threshold)) {
+      lapic.writeTpr(level << 4);
+      return this.skipSilently(vcpu);
+    }
+    if (intel) this.skip(vcpu);
+    this.leave(vcpu, X.EXIT_TPR_BELOW_THRESHOLD, 0n, 0n, 0);
+    if (!intel) {
+      if (this.observing) this.emit({ event: 'kvm_cr', vcpu: vcpu.index, write: true, cr: 8, value: BigInt(level) });
+      this.skip(vcpu);
+    }
+    lapic.writeTpr(level << 4);
+    lapic.requestEvent = true;
+    return NEXT;
+  }
+
+  /** Advances RIP for what is no exit to KVM; something to evaluate still needs a new entry. */
+  private skipSilently(vcpu: KvmVcpu): number {
+    this.skip(vcpu);
+    if (!vcpu.lapic.requestEvent) return RESUME;
+    vcpu.mode = OUTSIDE_GUEST;
+    return NEXT;
+  }
+
+  /** A hint to the scheduler only: the vCPU stays in the guest. */
+  private pause(vcpu: KvmVcpu): number {
+    this.skipSilently(vcpu);
+    this.result = YIELD;
+    return RETURN;
+  }
+
+  private monitorMwait(vcpu: KvmVcpu, kind: number): number {
+    this.leave(vcpu, kind, 0n, 0n, 0);
+    if (this.era.mwaitQuirk && (this.disabledQuirks & QUIRK_MWAIT_NEVER_UD) !== 0) {
+      this.queueException(vcpu, VECTOR_UD);
+      return NEXT;
+    }
+    return this.skipNext(vcpu);
+  }
+
+  private internal(vcpu: KvmVcpu, exit: InternalExit): number {
+    const address = ((BigInt(exit.addressHi >>> 0) << 32n) | BigInt(exit.addressLo >>> 0)).toString(16);
+    return this.unexpected(vcpu, `${exit.what} (address 0x${address})`);
+  }
+
+  private unexpected(vcpu: KvmVcpu, detail: string): number {
+    vcpu.mode = OUTSIDE_GUEST;
+    return this.toUser(vcpu, { kind: 'internal-error', detail }, 'KVM_EXIT_INTERNAL_ERROR');
+  }
+
+  // ---- #UD and the other vendor's hypercall ----
+
+  private exception(vcpu: KvmVcpu, exit: ExceptionExit): number {
+    if (exit.vector === VECTOR_UD) return this.invalidOpcode(vcpu, false);
+    this.leaveException(vcpu, exit.vector);
+    if (exit.vector === VECTOR_PF) vcpu.state.set(R_CR2, exit.addressLo, exit.addressHi);
+    this.queueException(vcpu, exit.vector, exit.hasErrorCode ? exit.errorCode : -1);
+    return NEXT;
+  }
+
+  private leaveException(vcpu: KvmVcpu, vector: number): void {
+    const info = this.vendor === 'intel' ? (INFO_EXCEPTION | vector) >>> 0 : 0;
+    this.leave(vcpu, X.EXIT_EXCEPTION, 0n, 0n, info);
+  }
+
+  /**
+   * handle_ud: the emulator knows the other vendor's hypercall instruction and overwrites it with the native one at RIP, taken as a
+   * linear address; RIP stays, so that the guest executes it again. Everything else is a #UD of the guest.
+   */
+  private invalidOpcode(vcpu: KvmVcpu, certain: boolean): number {
+    this.leaveException(vcpu, VECTOR_UD);
+    const opcode = certain ? -1 : this.hypercallOpcode(vcpu);
+    if (opcode < 0) this.queueException(vcpu, VECTOR_UD);
+    else this.fixHypercall(vcpu, opcode);
+    return NEXT;
+  }
+
+  private fixHypercall(vcpu: KvmVcpu, opcode: number): void {
+    const { state } = vcpu;
+    if (opcode === SVM_HYPERCALL[2]) {
+      // VMMCALL exists in protected mode only.
+      const virtual8086 = (state.lo(R_RFLAGS) & RFLAGS_VM) !== 0;
+      if ((state.lo(R_CR0) & CR0_PE) === 0 || virtual8086) {
+        this.queueException(vcpu, VECTOR_UD);
+        return;
+      }
+    } else if (state.cpl !== 0) {
+      this.queueException(vcpu, VECTOR_GP, 0);
+      return;
+    }
+    if (this.era.fixHypercallQuirk && (this.disabledQuirks & QUIRK_FIX_HYPERCALL_INSN) !== 0) {
+      this.queueException(vcpu, VECTOR_UD);
+      return;
+    }
+    const rip = state.get(R_RIP);
+    const fault = state.writeLinear(rip, this.nativeHypercall);
+    if (fault !== null) {
+      if (fault.vector === VECTOR_PF) state.put(R_CR2, fault.address);
+      const hasError = ((WITH_ERROR_CODE >>> fault.vector) & 1) === 1;
+      this.queueException(vcpu, fault.vector, hasError ? fault.errorCode : -1);
+      return;
+    }
+    // The three bytes may lie in two pages.
+    for (const offset of [0n, 2n]) {
+      const address = state.translate(rip + offset);
+      if (address >= 0) this.cpu.memoryWritten(address, 1);
+    }
+  }
+
+  /** Third byte of the other vendor's hypercall if that is what RIP points at, else -1. */
+  private hypercallOpcode(vcpu: KvmVcpu): number {
+    const { state } = vcpu;
+    const long = state.is64bit;
+    const foreign = this.vendor === 'intel' ? SVM_HYPERCALL : VMX_HYPERCALL;
+    const base = long ? 0n : state.get(R_BASE + SEG_CS);
+    const rip = state.get(R_RIP);
+    const byteAt = (offset: number): number => {
+      const linear = BigInt.asUintN(long ? 64 : 32, base + rip + BigInt(offset));
+      const address = state.translate(linear);
+      return address >= 0 && address < this.cpu.memory.length ? this.cpu.memory[address] : -1;
+    };
+    let at = 0;
+    while (at < 12 && isPrefix(byteAt(at), long)) at++;
+    const isForeign = foreign.every((byte, i) => byteAt(at + i) === byte);
+    return isForeign ? foreign[2] : -1;
+  }
+
+  // ---- observation ----
+
+  private emit(event: KvmTraceEvent): void {
+    this.records[event.vcpu]?.events.push(event);
+    this.observer?.event?.(event);
+  }
+
+  private openRecord(vcpu: KvmVcpu, kind: number): void {
+    const { name, number } = this.exitTable[kind];
+    this.records[vcpu.index] = {
+      name,
+      reason: number,
+      rip: vcpu.state.get(R_RIP),
+      before: GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id)),
+      events: [],
+      fastpath: undefined,
+    };
+  }
+
+  private finishRecord(vcpu: KvmVcpu): void {
+    const record = this.records[vcpu.index];
+    if (record === null) return;
+    this.records[vcpu.index] = null;
+    if (this.observer?.exit === undefined) return;
+    const { fastpath, ...rest } = record;
+    const after = GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id));
+    const full: ExitRecord = { vcpu: vcpu.index, ...rest, after, ...(fastpath === undefined ? {} : { fastpath }) };
+    this.observer.exit(full);
+  }
+
+  /** Index of the vCPU whose thread does what is being traced; for host calls the one they name. */
+  private thread(fallback: number): number {
+    return this.running?.index ?? fallback;
+  }
+
+  private traceEntry(vcpu: KvmVcpu): void {
+    const { state, index } = vcpu;
+    const intrInfo = state.injected >>> 0;
+    const errorCode = (intrInfo & INFO_ERROR_CODE) !== 0 ? this.injectedErrors[index] : 0;
+    this.emit({ event: 'kvm_entry', vcpu: index, rip: state.get(R_RIP), intrInfo, errorCode });
+  }
+
+  private traceExit(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
+    const { number: reason } = this.exitTable[kind];
+    // The record holds the RIP of the exit; the fastpath may have moved it since.
+    const rip = this.records[vcpu.index]?.rip ?? vcpu.state.get(R_RIP);
+    this.emit({ event: 'kvm_exit', vcpu: vcpu.index, reason, rip, info1, info2, intrInfo, errorCode: 0 });
+  }
+
+  private traceWrmsrExit(vcpu: KvmVcpu): void {
+    this.traceExit(vcpu, X.EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
+  }
+
+  private traceHypercall(vcpu: KvmVcpu): void {
+    const { state, index } = vcpu;
+    this.emit({
+      event: 'kvm_hypercall',
+      vcpu: index,
+      nr: state.get(R_RAX),
+      a0: state.get(R_RBX),
+      a1: state.get(R_RCX),
+      a2: state.get(R_RDX),
+      a3: state.get(R_RSI),
+    });
+  }
+
+  private traceMsr(vcpu: KvmVcpu, write: boolean, msr: number, lo: number, hi: number, fault: boolean): void {
+    const data = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    this.emit({ event: 'kvm_msr', vcpu: vcpu.index, write, msr, data, fault });
+  }
+
+  private traceApic(vcpu: KvmVcpu, write: boolean, reg: number, lo: number, hi: number): void {
+    const value = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+    this.emit({ event: 'kvm_apic', vcpu: vcpu.index, write, reg, value });
+  }
+
+  private traceIpi(vcpu: KvmVcpu, icrLow: number, destId: number): void {
+    this.emit({ event: 'kvm_apic_ipi', vcpu: vcpu.index, icrLow: icrLow >>> 0, destId: destId >>> 0 });
+  }
+
+  private traceAccept(target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
+    const triggerMode = trigger !== 0 ? 1 : 0;
+    const vcpu = this.thread(target.index);
+    this.emit({ event: 'kvm_apic_accept_irq', vcpu, apicid: target.vcpuId, deliveryMode, triggerMode, vector });
+  }
+}
+
+/** Lowest priority to physical 0xFF: every APIC gets it, as Fixed. */
+const isLowestBroadcast = (icrLow: number, dest: number): boolean =>
+  dest === XAPIC_BROADCAST && (icrLow & (ICR_MODE | ICR_LOGICAL)) === MODE_LOWEST << ICR_MODE_SHIFT;
+
+/** vcpu_ids in index order, checked against the era's limit. */
+function checkedIds(ids: readonly number[] | undefined, count: number, era: Era): readonly number[] {
+  const list = ids ?? Array.from({ length: count }, (_, index) => index);
+  if (list.length !== count) {
+    throw new KvmscopeError('usage', `${list.length} APIC ids for ${count} vCPUs; give one id per vCPU`);
+  }
+  const seen = new Set<number>();
+  for (const id of list) {
+    if (!Number.isInteger(id) || id < 0 || id > era.maxVcpuId) {
+      throw new KvmscopeError('usage', `APIC id ${id} is not in 0 … ${era.maxVcpuId}, the range of KVM ${era.name}`);
+    }
+    if (seen.has(id)) throw new KvmscopeError('usage', `APIC id ${id} is given twice; ids must differ`);
+    seen.add(id);
+  }
+  return list;
 }

@@ -1,0 +1,195 @@
+/**
+ * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. That is integer x86-64
+ * without FPU, MMX, SSE, PAT, 1-GiB pages, XSAVE or TSC-deadline timer (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
+ */
+import type { Vendor } from '../cpu/cpu.ts';
+import type { Era } from './eras.ts';
+
+/** Physical-address width in bits. */
+export const MAXPHYADDR = 40;
+const LINEAR_BITS = 48;
+
+// KVM_FEATURE_* bits of leaf 0x40000001 EAX.
+export const PV_CLOCKSOURCE = 0;
+export const PV_NOP_IO_DELAY = 1;
+export const PV_CLOCKSOURCE2 = 3;
+export const PV_ASYNC_PF = 4;
+export const PV_STEAL_TIME = 5;
+export const PV_EOI = 6;
+export const PV_UNHALT = 7;
+export const PV_TLB_FLUSH = 9;
+export const PV_ASYNC_PF_VMEXIT = 10;
+export const PV_SEND_IPI = 11;
+export const PV_POLL_CONTROL = 12;
+export const PV_SCHED_YIELD = 13;
+export const PV_ASYNC_PF_INT = 14;
+export const PV_MAP_GPA_RANGE = 16;
+export const PV_MIGRATION_CONTROL = 17;
+export const PV_CLOCKSOURCE_STABLE = 24;
+
+const KVM_BASE = 0x40000000;
+const EXTENDED_BASE = 0x80000000;
+const MAX_BASIC = 0xb;
+const MAX_EXTENDED = 0x80000008;
+
+/** Feature bits KVM of this version reports when user space passes KVM_GET_SUPPORTED_CPUID on. */
+export function defaultPvFeatures(era: Era): number {
+  const bits = [
+    PV_CLOCKSOURCE,
+    PV_NOP_IO_DELAY,
+    PV_CLOCKSOURCE2,
+    PV_ASYNC_PF,
+    PV_STEAL_TIME,
+    PV_EOI,
+    PV_UNHALT,
+    PV_TLB_FLUSH,
+    PV_ASYNC_PF_VMEXIT,
+    PV_SEND_IPI,
+    PV_CLOCKSOURCE_STABLE,
+  ];
+  if (era.pvPollControl) bits.push(PV_POLL_CONTROL);
+  if (era.schedYield) bits.push(PV_SCHED_YIELD);
+  if (era.pvAsyncPfInt) bits.push(PV_ASYNC_PF_INT);
+  return bits.reduce((mask, bit) => mask | (1 << bit), 0) >>> 0;
+}
+
+/** CPUID.1 EAX: also what RDX holds after RESET and INIT. Skylake-S, Zen 2. */
+export const signature = (vendor: Vendor): number => (vendor === 'intel' ? 0x000506e3 : 0x00830f10);
+
+// CPUID.1 EDX.
+const EDX_PSE = 1 << 3;
+const EDX_TSC = 1 << 4;
+const EDX_MSR = 1 << 5;
+const EDX_PAE = 1 << 6;
+const EDX_CX8 = 1 << 8;
+const EDX_APIC = 1 << 9;
+const EDX_PGE = 1 << 13;
+const EDX_CMOV = 1 << 15;
+const EDX_COMMON = EDX_PSE | EDX_TSC | EDX_MSR | EDX_PAE | EDX_CX8 | EDX_PGE | EDX_CMOV;
+// CPUID.1 ECX.
+const ECX_CX16 = 1 << 13;
+export const ECX_X2APIC = 1 << 21;
+const ECX_HYPERVISOR = 1 << 31;
+// CPUID.80000001 EDX.
+const EXT_SYSCALL = 1 << 11;
+const EXT_NX = 1 << 20;
+const EXT_RDTSCP = 1 << 27;
+const EXT_LM = 1 << 29;
+
+export interface CpuidState {
+  readonly vendor: Vendor;
+  readonly vcpuId: number;
+  readonly vcpuCount: number;
+  /** APIC_BASE.EN: CPUID.1 EDX.APIC follows it. */
+  readonly apicEnabled: boolean;
+  /** Leaf 0x40000001 EAX. */
+  readonly pvFeatures: number;
+}
+
+/** EAX, EBX, ECX, EDX of one leaf, unsigned. */
+export interface CpuidLeaf {
+  readonly eax: number;
+  readonly ebx: number;
+  readonly ecx: number;
+  readonly edx: number;
+  /** False: no such leaf; the values are what the vendor's processors show then. */
+  readonly found: boolean;
+}
+
+const leaf = (eax: number, ebx: number, ecx: number, edx: number): CpuidLeaf => ({
+  eax: eax >>> 0,
+  ebx: ebx >>> 0,
+  ecx: ecx >>> 0,
+  edx: edx >>> 0,
+  found: true,
+});
+const EMPTY = leaf(0, 0, 0, 0);
+
+/** Four characters as a little-endian word. */
+const word = (text: string): number => [...text].reduceRight((value, c) => value * 256 + c.charCodeAt(0), 0);
+const VENDOR_WORDS: Readonly<Record<Vendor, readonly [string, string, string]>> = {
+  intel: ['Genu', 'ntel', 'ineI'],
+  amd: ['Auth', 'cAMD', 'enti'],
+};
+const BRAND = 'kvmscope virtual x86-64 CPU'.padEnd(48, '\0');
+
+const vendorLeaf = (vendor: Vendor, max: number): CpuidLeaf => {
+  const [ebx, ecx, edx] = VENDOR_WORDS[vendor];
+  return leaf(max, word(ebx), word(ecx), word(edx));
+};
+/** Bits needed to number `count` things. */
+const bitsFor = (count: number): number => (count <= 1 ? 0 : 32 - Math.clz32(count - 1));
+
+type LeafFunction = (state: CpuidState, index: number) => CpuidLeaf;
+
+/** The leaves that exist. */
+const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>([
+  [0, ({ vendor }) => vendorLeaf(vendor, MAX_BASIC)],
+  [
+    1,
+    ({ vendor, vcpuId, vcpuCount, apicEnabled }) =>
+      leaf(
+        signature(vendor),
+        ((vcpuId & 0xff) << 24) | (Math.min(vcpuCount, 255) << 16),
+        ECX_CX16 | ECX_X2APIC | ECX_HYPERVISOR,
+        EDX_COMMON | (apicEnabled ? EDX_APIC : 0),
+      ),
+  ],
+  [2, () => EMPTY],
+  [4, () => EMPTY],
+  [5, () => EMPTY],
+  [6, () => EMPTY],
+  [7, () => EMPTY],
+  [0xb, topology],
+  [KVM_BASE, () => leaf(KVM_BASE + 1, word('KVMK'), word('VMKV'), word('M\0\0\0'))],
+  [KVM_BASE + 1, ({ pvFeatures }) => leaf(pvFeatures, 0, 0, 0)],
+  [EXTENDED_BASE, ({ vendor }) => (vendor === 'amd' ? vendorLeaf('amd', MAX_EXTENDED) : leaf(MAX_EXTENDED, 0, 0, 0))],
+  [
+    EXTENDED_BASE + 1,
+    ({ vendor, apicEnabled }) =>
+      leaf(
+        vendor === 'amd' ? signature('amd') : 0,
+        0,
+        0,
+        EXT_SYSCALL |
+          EXT_NX |
+          EXT_RDTSCP |
+          EXT_LM |
+          // AMD repeats the low feature bits of leaf 1 here.
+          (vendor === 'amd' ? EDX_COMMON | (apicEnabled ? EDX_APIC : 0) : 0),
+      ),
+  ],
+  [EXTENDED_BASE + 2, () => brand(0)],
+  [EXTENDED_BASE + 3, () => brand(16)],
+  [EXTENDED_BASE + 4, () => brand(32)],
+  [EXTENDED_BASE + 5, () => EMPTY],
+  [EXTENDED_BASE + 6, () => EMPTY],
+  [EXTENDED_BASE + 7, () => EMPTY],
+  [EXTENDED_BASE + 8, () => leaf(MAXPHYADDR | (LINEAR_BITS << 8), 0, 0, 0)],
+]);
+
+/** Leaf 0xB: one thread per core, all cores in one package, EDX = x2APIC id at every level. */
+function topology({ vcpuId, vcpuCount }: CpuidState, index: number): CpuidLeaf {
+  if (index === 0) return leaf(0, 1, (1 << 8) | index, vcpuId);
+  if (index === 1) return leaf(bitsFor(vcpuCount), vcpuCount, (2 << 8) | index, vcpuId);
+  return leaf(0, 0, index & 0xff, vcpuId);
+}
+
+const brand = (from: number): CpuidLeaf =>
+  leaf(
+    word(BRAND.slice(from, from + 4)),
+    word(BRAND.slice(from + 4, from + 8)),
+    word(BRAND.slice(from + 8, from + 12)),
+    word(BRAND.slice(from + 12, from + 16)),
+  );
+
+/** One CPUID leaf. Beyond the last leaf of its class Intel repeats the last basic leaf, AMD shows zeros. */
+export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf {
+  const known = LEAVES.get(func);
+  if (known !== undefined) return known(state, index);
+  const maximum = func >= EXTENDED_BASE ? MAX_EXTENDED : func >= KVM_BASE ? KVM_BASE + 1 : MAX_BASIC;
+  if (state.vendor === 'intel' && func > maximum && func < 0xc0000000 && (func < KVM_BASE || func >= EXTENDED_BASE)) {
+    return { ...topology(state, index), found: false };
+  }
+  return { ...EMPTY, found: false };
+}

@@ -1,0 +1,221 @@
+/**
+ * KVM hypercalls (Documentation/virt/kvm/x86/hypercalls.rst; kvm_emulate_hypercall): one table of numbers, one function each.
+ * Number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. A number without a row, or a row this version does not have yet,
+ * is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
+ */
+import { R_RBX, R_RCX, R_RDX, R_RSI, R_TSC_OFFSET } from '../cpu/core/layout.ts';
+import type { Cpu } from '../cpu/cpu.ts';
+import type { ApicMap } from './apic-map.ts';
+import { PV_SCHED_YIELD, PV_SEND_IPI, PV_UNHALT } from './cpuid.ts';
+import type { Era } from './eras.ts';
+import {
+  ICR_ASSERT,
+  ICR_LEVEL,
+  ICR_LOGICAL,
+  ICR_MODE,
+  ICR_MODE_SHIFT,
+  ICR_SHORTHAND,
+  ICR_VECTOR,
+  MODE_REMOTE_READ,
+} from './icr.ts';
+import type { Lapic } from './lapic.ts';
+import type { KvmVcpu } from './vcpu.ts';
+
+export const KVM_EPERM = 1;
+export const KVM_E2BIG = 7;
+export const KVM_EFAULT = 14;
+export const KVM_EINVAL = 22;
+export const KVM_EOPNOTSUPP = 95;
+export const KVM_ENOSYS = 1000;
+
+/** A handler's answer that is not a result: the call leaves for user space. Outside the range of results. */
+export const EXIT_TO_USER = 0x40000000;
+/** A handler's answer that is not a result: the host kernel of this era would have crashed. */
+export const HOST_BUG = 0x40000001;
+
+/** What a hypercall may ask of the VM. */
+export interface HypercallContext {
+  readonly era: Era;
+  readonly cpu: Cpu;
+  /** KVM_CAP_EXIT_HYPERCALL: bit n set = hypercall n goes to user space. */
+  readonly exitHypercalls: number;
+  /** The current APIC map, null if this VM has none. */
+  apicMap(): ApicMap | null;
+  /** Delivers to one APIC, with trace event and kick. */
+  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number;
+  /** Routes a message that no APIC sent. */
+  deliverWithoutSource(mode: number, dest: number): void;
+  /** Lets the vCPU with this APIC id run next. */
+  yieldTo(from: KvmVcpu, apicId: number): void;
+  /** Records that the host would have crashed. */
+  reportHostBug(bug: string, cve: string | undefined, detail: string): void;
+}
+
+/** Runs one call; `long` = 64-bit caller. Returns the signed result, EXIT_TO_USER or HOST_BUG. */
+export type HypercallHandler = (kvm: HypercallContext, vcpu: KvmVcpu, long: boolean) => number;
+
+export interface HypercallRow {
+  readonly nr: number;
+  readonly name: string;
+  /** CPUID 0x40000001 EAX bit that must be set when enforcement is on; -1: none. */
+  readonly feature: number;
+  /** Whether this version knows the number. */
+  readonly since: (era: Era) => boolean;
+  readonly call: HypercallHandler;
+}
+
+const always = () => true;
+
+/** Sorted by number. 2 MMU_OP, 3 FEATURES, 4 PPC_MAP_MAGIC_PAGE and 6-8 MIPS_* have no row: x86 KVM answers -KVM_ENOSYS. */
+export const HYPERCALLS: readonly HypercallRow[] = [
+  { nr: 1, name: 'VAPIC_POLL_IRQ', feature: -1, since: always, call: () => 0 },
+  { nr: 5, name: 'KICK_CPU', feature: PV_UNHALT, since: always, call: kickCpu },
+  { nr: 9, name: 'CLOCK_PAIRING', feature: -1, since: always, call: clockPairing },
+  { nr: 10, name: 'SEND_IPI', feature: PV_SEND_IPI, since: always, call: sendIpi },
+  { nr: 11, name: 'SCHED_YIELD', feature: PV_SCHED_YIELD, since: (era) => era.schedYield, call: schedYield },
+  { nr: 12, name: 'MAP_GPA_RANGE', feature: -1, since: (era) => era.mapGpaRange, call: mapGpaRange },
+];
+
+/** Rows this version knows, by number: the dispatch table of a VM. */
+export function hypercallTable(era: Era): readonly (HypercallRow | undefined)[] {
+  const table = new Array<HypercallRow | undefined>(16).fill(undefined);
+  for (const row of HYPERCALLS) if (row.since(era)) table[row.nr] = row;
+  return table;
+}
+
+// ---- SEND_IPI ----
+
+/** KVM_HC_SEND_IPI (kvm_pv_send_ipi): RBX, RCX bitmaps, RDX lowest APIC id, RSI an ICR low word. Returns how many accepted. */
+function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
+  const { state } = vcpu;
+  const { era } = kvm;
+  const icr = state.lo(R_RSI);
+  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) return -KVM_EINVAL;
+  const map = kvm.apicMap();
+  if (map === null) {
+    if (era.pvIpiMapCheck) return -KVM_EOPNOTSUPP;
+    kvm.reportHostBug(
+      'pv-ipi-no-map',
+      'CVE-2018-19406',
+      'SEND_IPI without an APIC map: NULL dereference in kvm_pv_send_ipi',
+    );
+    return HOST_BUG;
+  }
+  const min = state.lo(R_RDX) >>> 0;
+  if (!era.pvIpiBoundCheck) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
+  const width = long ? 64 : 32;
+  let count = sendHalf(kvm, map, state.lo(R_RBX), min, icr);
+  if (long) count += sendUpper(kvm, map, state.hi(R_RBX), min, icr);
+  if (era.pvIpiHighHalfAlways || min <= map.maxApicId) {
+    const second = (min + width) >>> 0;
+    count += sendHalf(kvm, map, state.lo(R_RCX), second, icr);
+    if (long) count += sendUpper(kvm, map, state.hi(R_RCX), second, icr);
+  }
+  return count;
+}
+
+/** Bits 63:32 of a bitmap word that starts at `base`. They never wrap: ids beyond the map are dropped. */
+function sendUpper(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
+  return bits === 0 || base > map.maxApicId ? 0 : sendHalf(kvm, map, bits, base + 32, icr);
+}
+
+/** 32 bits of a bitmap: bit i stands for APIC id `base + i`. */
+function sendHalf(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
+  const { phys, maxApicId } = map;
+  const mode = (icr & ICR_MODE) >> ICR_MODE_SHIFT;
+  const vector = icr & ICR_VECTOR;
+  const level = icr & ICR_ASSERT ? 1 : 0;
+  const trigger = icr & ICR_LEVEL ? 1 : 0;
+  let left = bits | 0;
+  let count = 0;
+  while (left !== 0) {
+    const id = base + 31 - Math.clz32(left & -left);
+    if (id > maxApicId) break;
+    left &= left - 1;
+    const target = phys[id];
+    if (target !== null) count += kvm.deliver(target, mode, vector, level, trigger);
+  }
+  return count;
+}
+
+/** SEND_IPI as first merged: `min` is signed, no bound and no test for an empty slot. Stops at the first id the host would trip over. */
+function sendIpiUnchecked(kvm: HypercallContext, vcpu: KvmVcpu, map: ApicMap, long: boolean, icr: number): number {
+  const { state } = vcpu;
+  const min = state.lo(R_RDX) | 0;
+  const words = long
+    ? [state.lo(R_RBX), state.hi(R_RBX), state.lo(R_RCX), state.hi(R_RCX)]
+    : [state.lo(R_RBX), state.lo(R_RCX)];
+  let count = 0;
+  for (const [word, bits] of words.entries()) {
+    for (let bit = 0; bit < 32; bit++) {
+      if (((bits >>> bit) & 1) === 0) continue;
+      // `min` is an int: the sum wraps at 2^31.
+      const id = (min + word * 32 + bit) | 0;
+      const target = id >= 0 && id <= map.maxApicId ? map.phys[id] : undefined;
+      if (target === undefined) {
+        const detail = `SEND_IPI reads phys_map[${id}] of an APIC map for ids 0 to ${map.maxApicId}`;
+        kvm.reportHostBug('pv-ipi-out-of-bounds', undefined, detail);
+        return HOST_BUG;
+      }
+      if (target === null) {
+        kvm.reportHostBug(
+          'pv-ipi-empty-slot',
+          undefined,
+          `SEND_IPI to APIC id ${id}, which no vCPU has: NULL dereference`,
+        );
+        return HOST_BUG;
+      }
+      count += sendHalf(kvm, map, 1, id, icr);
+    }
+  }
+  return count;
+}
+
+// ---- the other calls ----
+
+/** KVM_HC_KICK_CPU: RCX = APIC id. A remote-read message without source, so that 0xFF is a broadcast. */
+function kickCpu(kvm: HypercallContext, vcpu: KvmVcpu): number {
+  const apicId = vcpu.state.lo(R_RCX) >>> 0;
+  kvm.deliverWithoutSource(MODE_REMOTE_READ, apicId);
+  if (kvm.era.kickYields) kvm.yieldTo(vcpu, apicId);
+  return 0;
+}
+
+/** KVM_HC_SCHED_YIELD: RBX = APIC id. */
+function schedYield(kvm: HypercallContext, vcpu: KvmVcpu): number {
+  kvm.yieldTo(vcpu, vcpu.state.lo(R_RBX) >>> 0);
+  return 0;
+}
+
+/** Virtual wall clock: one TSC tick is a nanosecond, and the epoch is when the TSC was 0. */
+const NANOSECONDS = 1_000_000_000n;
+const CLOCK_PAIRING_BYTES = 64;
+
+/** KVM_HC_CLOCK_PAIRING: RBX = guest-physical address of {s64 sec, s64 nsec, u64 tsc, u32 flags, 36 zero bytes}, RCX = 0 (wall clock). */
+function clockPairing(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
+  const { state } = vcpu;
+  if (state.lo(R_RCX) !== 0 || (long && state.hi(R_RCX) !== 0)) return -KVM_EOPNOTSUPP;
+  const { memory } = kvm.cpu;
+  const address = (long ? state.hi(R_RBX) : 0) * 2 ** 32 + (state.lo(R_RBX) >>> 0);
+  if (address + CLOCK_PAIRING_BYTES > memory.length) return -KVM_EFAULT;
+  const tsc = BigInt.asUintN(64, BigInt(state.steps) + state.get(R_TSC_OFFSET));
+  const record = new DataView(memory.buffer, memory.byteOffset + address, CLOCK_PAIRING_BYTES);
+  memory.fill(0, address, address + CLOCK_PAIRING_BYTES);
+  record.setBigUint64(0, tsc / NANOSECONDS, true);
+  record.setBigUint64(8, tsc % NANOSECONDS, true);
+  record.setBigUint64(16, tsc, true);
+  kvm.cpu.memoryWritten(address, CLOCK_PAIRING_BYTES);
+  return 0;
+}
+
+/** KVM_HC_MAP_GPA_RANGE: RBX = guest-physical address, RCX = number of 4-KiB pages, RDX = attributes. */
+function mapGpaRange(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
+  if (((kvm.exitHypercalls >>> 12) & 1) === 0) return -KVM_ENOSYS;
+  const { state } = vcpu;
+  const gpa = long ? state.get(R_RBX) : BigInt(state.lo(R_RBX) >>> 0);
+  const pages = long ? state.get(R_RCX) : BigInt(state.lo(R_RCX) >>> 0);
+  const frame = gpa >> 12n;
+  const wraps = BigInt.asUintN(64, frame + pages) <= frame;
+  if ((gpa & 0xfffn) !== 0n || pages === 0n || wraps) return -KVM_EINVAL;
+  return EXIT_TO_USER;
+}
