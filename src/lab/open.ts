@@ -58,7 +58,8 @@ export function openProgram(path: string, options: OpenOptions = {}): OpenedProg
     ...explicit,
   };
   checkOptions(merged, explicit, header);
-  const program = source === undefined ? loadProgram(path) : assemble(source, assembleOptions(path, merged));
+  const program =
+    source === undefined ? loadProgram(path) : assemble(source, { fileName: path, readInclude: includeReader(path) });
   validateExpectations(header.expectations, program);
   return { path, program, header, options: merged, eras, vendors };
 }
@@ -86,14 +87,6 @@ function readText(path: string): string {
   if (stat.isDirectory()) throw new KvmscopeError('not-found', `${path} is a directory, not a program`);
   return readFileSync(path, 'utf8');
 }
-
-const BITS = { reset: 16, real16: 16, prot32: 32, compat32: 32, long64: 64 } as const;
-
-const assembleOptions = (path: string, options: MachineOptions) => ({
-  fileName: path,
-  readInclude: includeReader(path),
-  bits: BITS[options.mode ?? 'long64'],
-});
 
 /**
  * The settings that are machine options as they stand; `kvm` is a range and `vendors` a list, so they are not. A list of APIC ids

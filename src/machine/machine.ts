@@ -3,7 +3,7 @@
  * vCPUs their slices. Deterministic: the same program, options and seed give the same run, event by event.
  */
 
-import { R_RIP, R_TSC_OFFSET } from '../cpu/core/layout.ts';
+import { R_RIP, R_TSC_OFFSET, S_STEPS } from '../cpu/core/layout.ts';
 import type { Cpu, CpuOptions } from '../cpu/cpu.ts';
 import { REGISTERS, registerByName } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
@@ -96,7 +96,7 @@ class Machine implements Vm {
 
   load(program: string | Program | Uint8Array, options: LoadOptions = {}): Program {
     this.#checkAlive();
-    const loaded = toProgram(program, options, this.options.mode);
+    const loaded = toProgram(program, options);
     this.#checkFit(loaded);
     this.#program = loaded;
     this.#kvm = this.#reset(loaded.entry, loaded.segments);
@@ -190,7 +190,6 @@ class Machine implements Vm {
       kvm.vcpus[index].mpState = ap === 'run' ? 'runnable' : ap === 'halted' ? 'halted' : 'uninitialized';
       if (ap === 'halted') parkRegisters(state, options.mode);
       this.#stepBase[index] = state.steps;
-      // The TSC counts steps of the engine, which may have run another VM before.
       state.put(R_TSC_OFFSET, BigInt.asUintN(64, BigInt(-state.steps)));
     }
     this.#recorder?.take();
@@ -357,6 +356,8 @@ class Machine implements Vm {
 function wipe(cpu: Cpu, index: number): void {
   const state = cpu.vcpu(index);
   state.reset('reset', 0);
+  // Steps are the TSC: a used engine must not show in RDTSC or in tsc_offset.
+  state.set(S_STEPS, 0, 0);
   state.inject(0, 0, 0);
   state.interruptibility = 0;
   state.window = 0;
@@ -365,16 +366,9 @@ function wipe(cpu: Cpu, index: number): void {
   state.flushTlb();
 }
 
-const BITS = { reset: 16, real16: 16, prot32: 32, compat32: 32, long64: 64 } as const;
-
-function toProgram(program: string | Program | Uint8Array, options: LoadOptions, mode: keyof typeof BITS): Program {
-  if (typeof program === 'string') {
-    return assemble(program, {
-      fileName: options.fileName ?? 'program.S',
-      origin: options.origin ?? BOOT_LAYOUT.origin,
-      bits: BITS[mode],
-    });
-  }
-  if (program instanceof Uint8Array) return loadProgram(program, { origin: options.origin ?? BOOT_LAYOUT.origin });
+function toProgram(program: string | Program | Uint8Array, options: LoadOptions): Program {
+  const origin = options.origin ?? BOOT_LAYOUT.origin;
+  if (typeof program === 'string') return assemble(program, { fileName: options.fileName ?? 'program.S', origin });
+  if (program instanceof Uint8Array) return loadProgram(program, { origin });
   return program;
 }

@@ -32,9 +32,9 @@ export interface Vm {
   /** KVM of this VM: MSRs, LAPICs, MP states, counters. */
   readonly kvm: Kvm;
   /**
-   * Resets the whole VM and puts a program into it: source text (GNU Intel syntax), an assembled `Program`, or the bytes of an
-   * ELF file or flat binary. Settings in an expectation header are not applied here, since the machine already exists:
-   * `openProgram` reads them and gives the options for `createVm`.
+   * Resets the whole VM and puts a program into it: source text (GNU Intel syntax, 64-bit code unless it says `.code16` or
+   * `.code32`), an assembled `Program`, or the bytes of an ELF file or flat binary. Settings in an expectation header are not
+   * applied here, since the machine already exists: `openProgram` reads them and gives the options for `createVm`.
    */
   load(program: string | Program | Uint8Array, options?: LoadOptions): Program;
   /** Runs until the guest ends, nothing can happen any more, or the budget is used up. Call again to go on. */
