@@ -32,7 +32,7 @@ describe('KVM_HC_SEND_IPI, 64-bit caller, four x2APIC vCPUs', () => {
     [[1n, 0xfn, 0n, 0n, 0xf0n], 0n, nobody, noNmi],
     [[0xan, ALL, 0n, 0xffff_ffffn, 0n], 0n, nobody, noNmi],
   ];
-  it.each(rows)('%j', (call, rax, irr, nmi) => {
+  it.each(rows)('%o', (call, rax, irr, nmi) => {
     const b = bench();
     // The caller is looked at before its own interrupt is injected.
     b.cpu.vcpu(0).set(18, 2, 0);
