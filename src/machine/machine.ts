@@ -32,7 +32,7 @@ import { readRegisters, sumCounters, viewVcpu } from './view.ts';
 import type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './vm.ts';
 
 /** Steps of the budget that one VM exit costs, so that exit storms end soon. */
-export const EXIT_COST = 20;
+export const EXIT_COST = 50;
 
 export interface VmOptions extends MachineOptions {
   /** Engine to run on instead of the built-in one; its vCPUs, RAM and vendor must be those of the other options. */

@@ -3,8 +3,8 @@ import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ExitRecord, KvmObserver } from '../kvm/types.ts';
 
 /** Exits and events that are kept per run. */
-export const EXIT_LIMIT = 200_000;
-export const EVENT_LIMIT = 1_000_000;
+export const EXIT_LIMIT = 50_000;
+export const EVENT_LIMIT = 500_000;
 
 export class Recorder implements KvmObserver {
   exits: ExitRecord[] = [];
