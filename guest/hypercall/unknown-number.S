@@ -20,5 +20,5 @@ _start:
     report eax
     mov rax, -1
     vmcall
-    report eax
+    out REPORT_PORT, eax            # report would cut RAX to 32 bits
     hlt

@@ -2,7 +2,6 @@
 #
 # kvm: >=4.19   vcpus: 4   mode: long64
 # expect: reports = [0xffffffea, 0xffffffea, 0xffffffea]
-# expect: rax = -22
 # expect: vcpu[*].irr = {}
 # expect: exits.vmcall = 3
 .include "pvipi.inc"
