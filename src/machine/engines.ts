@@ -17,13 +17,13 @@ const idle: Idle[] = [];
 
 const keyOf = (options: CpuOptions): string => `${options.vcpus}/${options.memory}/${options.vendor}`;
 
-/** An engine of this shape; its RAM and registers may hold anything. */
-export async function acquireEngine(options: CpuOptions): Promise<Cpu> {
+/** An engine of this shape. RAM and registers of a used one may hold anything; a fresh one's RAM is zero. */
+export async function acquireEngine(options: CpuOptions): Promise<{ readonly cpu: Cpu; readonly fresh: boolean }> {
   const key = keyOf(options);
   const found = idle.findLastIndex((entry) => entry.key === key);
-  if (found >= 0) return idle.splice(found, 1)[0].cpu;
+  if (found >= 0) return { cpu: idle.splice(found, 1)[0].cpu, fresh: false };
   const { WasmCpu } = await import('../cpu/wasm-cpu.ts');
-  return WasmCpu.create(options);
+  return { cpu: await WasmCpu.create(options), fresh: true };
 }
 
 /** Keeps an engine for the next VM; drops the one idle for longest when there are too many. */

@@ -45,8 +45,8 @@ export async function createVm(options: VmOptions = {}): Promise<Vm> {
   const shape: CpuOptions = { vcpus: resolved.vcpus, memory: resolved.memory, vendor: resolved.vendor };
   const given = options.cpu;
   if (given === undefined) {
-    const cpu = await acquireEngine(shape);
-    return new Machine(resolved, cpu, () => releaseEngine(cpu));
+    const { cpu, fresh } = await acquireEngine(shape);
+    return new Machine(resolved, cpu, fresh, () => releaseEngine(cpu));
   }
   if (given.vcpuCount !== shape.vcpus || given.memory.length !== shape.memory || given.vendor !== shape.vendor) {
     throw new KvmscopeError(
@@ -55,7 +55,7 @@ export async function createVm(options: VmOptions = {}): Promise<Vm> {
         `the options ask for ${shape.vcpus}, ${shape.memory}, ${shape.vendor}`,
     );
   }
-  return new Machine(resolved, given, () => {});
+  return new Machine(resolved, given, false, () => {});
 }
 
 class Machine implements Vm {
@@ -70,16 +70,20 @@ class Machine implements Vm {
   #devices = new Devices();
   #scheduler: Scheduler;
   #program: Program | undefined;
+  /** RAM is zero but for what boot state puts there. */
+  #pristine: boolean;
   #disposed = false;
 
-  constructor(options: ResolvedMachineOptions, cpu: Cpu, release: () => void) {
+  constructor(options: ResolvedMachineOptions, cpu: Cpu, fresh: boolean, release: () => void) {
     this.options = options;
+    this.#pristine = fresh;
     this.#cpu = cpu;
     this.#release = release;
     this.#recorder = options.record ? new Recorder() : undefined;
     this.#stepBase = new Array<number>(options.vcpus).fill(0);
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
     this.#kvm = this.#reset(BOOT_LAYOUT.origin, []);
+    this.#pristine = true;
   }
 
   get memory(): Uint8Array {
@@ -116,6 +120,7 @@ class Machine implements Vm {
   step(vcpu = 0, steps = 1): VcpuView {
     this.#checkAlive();
     this.#checkIndex(vcpu);
+    this.#pristine = false;
     this.#turn(vcpu, steps);
     return this.vcpu(vcpu);
   }
@@ -146,6 +151,7 @@ class Machine implements Vm {
         `${bytes.length} bytes at ${where} do not fit ${this.memory.length} bytes of RAM`,
       );
     }
+    this.#pristine = false;
     this.memory.set(bytes, address);
     this.#cpu.memoryWritten(address, bytes.length);
   }
@@ -162,8 +168,9 @@ class Machine implements Vm {
   #reset(entry: number, segments: Program['segments']): Kvm {
     const { options } = this;
     const cpu = this.#cpu;
-    cpu.memory.fill(0);
+    this.#wipeMemory();
     for (const segment of segments) cpu.memory.set(segment.bytes, segment.address);
+    if (segments.length > 0) this.#pristine = false;
     const boot = { mode: options.mode, cpl: options.cpl, entry };
     const covered = (address: number): boolean =>
       segments.some((s) => address >= s.address && address < s.address + s.bytes.length);
@@ -196,6 +203,18 @@ class Machine implements Vm {
     this.#devices = new Devices();
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
     return kvm;
+  }
+
+  /** Zeroes RAM; on an engine that has run nothing only where boot state has been. */
+  #wipeMemory(): void {
+    const { memory } = this.#cpu;
+    if (!this.#pristine) {
+      memory.fill(0);
+      return;
+    }
+    memory.fill(0, BOOT_LAYOUT.start, BOOT_LAYOUT.end);
+    memory.fill(0, BOOT_LAYOUT.resetVector, BOOT_LAYOUT.resetVector + 16);
+    if (needsBootTables(this.options.mode)) memory.fill(0, vcpuBlock(memory.length, this.options.vcpus - 1));
   }
 
   #checkFit(program: Program): void {
@@ -231,6 +250,7 @@ class Machine implements Vm {
 
   #loop(budget: number): RunEnd {
     this.#devices.exitStatus = -1;
+    this.#pristine = false;
     let left = budget;
     for (;;) {
       if (left <= 0) return { kind: 'budget', steps: budget };
