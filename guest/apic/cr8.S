@@ -1,6 +1,6 @@
 # CR8 is the upper half of the task priority, and lowering it lets waiting interrupts in.
 #
-# kvm: >=4.19   mode: long64
+# kvm: >=4.19   mode: long64   vendor: both
 # expect: reports = [0x30, 0, 1]
 # expect: vcpu[0].tpr = 0
 .include "ipi.inc"

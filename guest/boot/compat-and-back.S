@@ -1,6 +1,6 @@
 # From 64-bit code to a 32-bit segment and back, by far jumps inside long mode.
 #
-# kvm: >=4.19   mode: long64
+# kvm: >=4.19   mode: long64   vendor: both
 # expect: reports = [64, 32, 64]
 # expect: cs = 8
 # expect: r15 = 0x1122334455667788

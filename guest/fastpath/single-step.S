@@ -1,6 +1,6 @@
 # A single-stepped IPI: the trap follows the fastpath, too.
 #
-# kvm: >=5.6   vcpus: 2   mode: long64
+# kvm: >=5.6   vcpus: 2   mode: long64   vendor: both
 # expect: vcpu[1].irr = {0xf0}
 # expect: fastpath = 1
 # expect: memory[caught_vector].u64 = 1

@@ -1,6 +1,6 @@
 # INIT takes a running processor back to wait-for-SIPI and clears its registers, but leaves it in x2APIC mode.
 #
-# kvm: >=4.19   vcpus: 2   mode: long64   aps: run
+# kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
 # expect: vcpu[1].mp = init-received
 # expect: vcpu[1].rbx = 0
 # expect: vcpu[1].rip = 0xfff0

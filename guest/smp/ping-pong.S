@@ -1,6 +1,6 @@
 # Two processors send each other an IPI in turn; each one is awakened by the other.
 #
-# kvm: >=4.19   vcpus: 2   mode: long64   aps: run
+# kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
 # expect: vcpu[0].rbx = 20
 # expect: vcpu[1].rbx = 20
 # expect: memory[received].u64 = 40
