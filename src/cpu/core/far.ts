@@ -315,9 +315,8 @@ export function syscall(): void {
   }
 }
 
-/** SYSRET; operand size 3 (REX.W) returns to 64-bit mode. A non-canonical RCX faults here at CPL 0 on Intel, at the target in CPL 3 on AMD. */
-export function sysret(sizeLog2: i32): void {
-  const wide = sizeLog2 == 3;
+/** SYSRET; `wide` (REX.W) returns to 64-bit mode. A non-canonical RCX faults here at CPL 0 on Intel, at the target in CPL 3 on AMD. */
+export function sysret(wide: bool): void {
   if ((reg(R_EFER) & EFER_SCE) == 0 || !protectedMode || (codeMode != 2 && !isAmd())) {
     raise(UD);
     return;
@@ -364,9 +363,8 @@ export function sysenter(): void {
   setNextRip(longMode ? eip : eip & 0xffffffff);
 }
 
-/** SYSEXIT; operand size 3 (REX.W) returns to 64-bit mode. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode. */
-export function sysexit(sizeLog2: i32): void {
-  const wide = sizeLog2 == 3;
+/** SYSEXIT; `wide` (REX.W) returns to 64-bit mode. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode. */
+export function sysexit(wide: bool): void {
   if (isAmd() && longMode) {
     raise(UD);
     return;
