@@ -1,6 +1,7 @@
 /** Edges of hypercalls and IPIs that need more than one instruction or another start: in every era and on both vendors. */
 import { describe, expect, test } from 'vitest';
 import {
+  BOOT_LAYOUT,
   createVm,
   ERAS,
   eraMatches,
@@ -257,6 +258,64 @@ describe.each(CASES)('KVM %s on %s', (era, vendor) => {
     });
   });
 
+  test("patching a read-only page is a page fault of the guest's own", async () => {
+    const wrong = vendor === 'intel' ? 'vmmcall' : 'vmcall';
+    const options: Setup = {
+      memory: 0x40_0000,
+      registers: { rax: 1n },
+      // The first 2 MiB, program and all, without the writable bit; the stack is in the next 2 MiB.
+      prepare: (vm) => {
+        const entry = BOOT_LAYOUT.pageDirectories;
+        vm.write(entry, Uint8Array.of(vm.memory[entry] & ~2));
+      },
+    };
+    await run(era, vendor, withHandlers([6, 14], `here:\n${wrong}`), options, (result, vm) => {
+      const { r15, rax, rsp, cr2 } = result.vcpus[0].registers;
+      const here = symbol(vm, 'here');
+      // Error code: a write to a present page.
+      expect([r15, rax, u64(result, rsp), u64(result, rsp + 8n), cr2]).toEqual([14n, 1n, 3n, here, here]);
+      expect(result.memory[Number(here) + 2]).toBe(vendor === 'intel' ? 0xd9 : 0xc1);
+      expect(result.counters.hypercalls).toBe(0);
+    });
+  });
+
+  test("the other vendor's instruction at CPL 3: VMMCALL is patched on Intel, VMCALL is #GP(0) on AMD", async () => {
+    const wrong = vendor === 'intel' ? 'vmmcall' : 'vmcall';
+    const source = withHandlers([6, 13], `here:\n${wrong}\nmov rbx, rax\nxor eax, eax\nout 0xf4, al`);
+    // LIDT is for CPL 0 only: the table is set from outside.
+    const options: Setup = {
+      cpl: 3,
+      registers: { rax: 1n },
+      prepare: (vm) => {
+        const registers = { idtr_base: symbol(vm, 'idt'), idtr_limit: 14n * 16n - 1n, rip: symbol(vm, 'here') };
+        vm.setRegisters(0, registers);
+      },
+    };
+    await run(era, vendor, source, options, (result, vm) => {
+      const { rbx, r15, rsp } = result.vcpus[0].registers;
+      if (vendor === 'intel') return expect([rbx, r15]).toEqual([signed(-1n), BACKGROUND.r15]);
+      return expect([r15, u64(result, rsp), u64(result, rsp + 8n)]).toEqual([13n, 0n, symbol(vm, 'here')]);
+    });
+  });
+
+  test("the other vendor's instruction in real mode: VMMCALL is #UD on Intel, VMCALL is patched on AMD", async () => {
+    const wrong = vendor === 'intel' ? 'vmmcall' : 'vmcall';
+    const source = `
+      .code16
+      mov word ptr [6*4], offset invalid
+      mov word ptr [6*4+2], 0
+      mov eax, 1
+      ${wrong}
+      hlt
+    invalid:
+      mov bp, 0x1234
+      hlt`;
+    await run(era, vendor, source, { mode: 'real16', registers: { rbp: 0n } }, (result) => {
+      const { rax, rbp } = result.vcpus[0].registers;
+      expect([rax, rbp]).toEqual(vendor === 'intel' ? [1n, 0x1234n] : [0n, 0n]);
+    });
+  });
+
   test('with the patching quirk off it is #UD since v5.19', async () => {
     const wrong = vendor === 'intel' ? 'vmmcall' : 'vmcall';
     const options = { disabledQuirks: 0x20, registers: { rax: 1n } };
@@ -302,6 +361,21 @@ describe.each(CASES)('KVM %s on %s', (era, vendor) => {
     await run(era, vendor, withHandlers([13], 'rdmsr'), options, (result) => {
       const { r15, rax, rdx } = result.vcpus[0].registers;
       expect([r15, rax, rdx]).toEqual([13n, BACKGROUND.rax, BACKGROUND.rdx]);
+    });
+  });
+
+  test('RDMSR of APR reads 0 until v5.3, then raises #GP', async () => {
+    await run(era, vendor, withHandlers([13], 'rdmsr'), { registers: { rcx: 0x809n } }, (result) => {
+      const { r15, rax, rdx } = result.vcpus[0].registers;
+      if (since(era, '5.4')) return expect(r15).toBe(13n);
+      return expect([r15, rax, rdx]).toEqual([BACKGROUND.r15, 0n, 0n]);
+    });
+  });
+
+  test('three NMIs leave two pending', async () => {
+    const options: Setup = { vcpus: 2, aps: 'wait-for-sipi', registers: writeMsr(0x830n, 0x1_0000_0400n) };
+    await run(era, vendor, 'wrmsr\nwrmsr\nwrmsr\nhlt\n', options, (result) => {
+      expect(result.vcpus[1].nmiPending).toBe(2);
     });
   });
 
