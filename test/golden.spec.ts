@@ -146,7 +146,7 @@ class Replay {
   /** Lets vCPU `index` leave the guest with `exits`, and stops before it enters again. */
   execute(index: number, ...exits: Exit[]): void {
     this.cpu.scripts[index] = [...exits];
-    this.kvm.run(index, 2 * exits.length);
+    this.kvm.run(index, exits.length * (exits.length > 1 ? 3 : 2));
   }
 
   /** Everything that changed since `reset`, in the words of the recordings. */

@@ -44,4 +44,6 @@ describe('KVM_HC_SEND_IPI, 64-bit caller, four x2APIC vCPUs', () => {
     expect(b.cpu.vcpu(0).get(R_RIP)).toBe(0xfff3n);
   });
 });
-void HYPERCALL; void R_RAX; void setArguments;
+void HYPERCALL;
+void R_RAX;
+void setArguments;

@@ -39,6 +39,8 @@ export class FakeState implements CpuState {
   readonly injections: { info: number; error: number }[] = [];
   /** Values given to completeIo and completeMmio. */
   readonly completed: number[] = [];
+  /** The next run only ends the instruction of the last mmio exit. */
+  finishing = false;
   readonly resets: string[] = [];
   /** What writeLinear answers. */
   writeFault: { vector: number; errorCode: number; address: bigint } | null = null;
@@ -86,6 +88,7 @@ export class FakeState implements CpuState {
 
   completeMmio(valueLo: number): void {
     this.completed.push(valueLo);
+    this.finishing = true;
   }
 
   flushTlb(): void {}
@@ -145,6 +148,10 @@ export class FakeCpu implements Cpu {
     const state = this.vcpu(index);
     state.injected = 0;
     state.steps++;
+    if (state.finishing) {
+      state.finishing = false;
+      return { reason: 'budget' };
+    }
     for (;;) {
       const next = this.scripts[index]?.shift();
       if (next === undefined) return { reason: 'budget' };

@@ -5,7 +5,7 @@ import type { CpuState } from '../cpu/cpu.ts';
 import type { Era } from './eras.ts';
 import { EXIT_KINDS, type VendorExit } from './exits.ts';
 import { Lapic } from './lapic.ts';
-import type { MpState, VcpuCounters } from './types.ts';
+import type { MpState, VcpuCounters, VcpuRunResult } from './types.ts';
 
 // MP states as the run loop sees them.
 export const MP_RUNNABLE = 0;
@@ -63,6 +63,9 @@ export class Counters implements VcpuCounters {
   }
 }
 
+type IoExitResult = Extract<VcpuRunResult, { kind: 'io' }>;
+type IoResult = { -readonly [K in keyof IoExitResult]: IoExitResult[K] };
+
 export interface VcpuSetup {
   readonly index: number;
   readonly vcpuId: number;
@@ -90,8 +93,14 @@ export class KvmVcpu {
   mode: number = OUTSIDE_GUEST;
   /** The thread sleeps in kvm_vcpu_block. */
   blocked = false;
+  /** The `io` result, reused. */
+  readonly io: IoResult = { kind: 'io', direction: 'in', port: 0, size: 1, value: 0 };
+  /** The I/O being completed is a string instruction's. */
+  ioString = false;
   /** COMPLETE_*. */
   completion: number = COMPLETE_NOTHING;
+  /** RIP still points at an instruction whose memory or string-I/O access was completed: it must run to its end before any event. */
+  finishing = false;
   /** vcpu->arch.nmi_pending: NMIs evaluated and not yet injected. */
   nmiLatched = 0;
   /** Exception that the next entry injects, -1 if none; with its error code, -1 if it has none. */

@@ -143,10 +143,6 @@ const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
 const YIELD: VcpuRunResult = Object.freeze({ kind: 'yield' });
 const SHUTDOWN: VcpuRunResult = Object.freeze({ kind: 'shutdown' });
 
-type IoResult = {
-  -readonly [K in keyof Extract<VcpuRunResult, { kind: 'io' }>]: Extract<VcpuRunResult, { kind: 'io' }>[K];
-};
-
 /** An ExitRecord that is still being filled. */
 interface OpenRecord {
   readonly name: string;
@@ -195,7 +191,6 @@ export class Kvm implements HypercallContext, MsrContext {
   private running: KvmVcpu | null = null;
   private yieldRequested = false;
   private result: VcpuRunResult = BUDGET;
-  private readonly ioResult: IoResult = { kind: 'io', direction: 'in', port: 0, size: 1, value: 0 };
   /** Set when the host crashed: every later run gives it again. */
   private hostBug: VcpuRunResult | null = null;
   /** Value of the last MSR read. */
@@ -269,6 +264,16 @@ export class Kvm implements HypercallContext, MsrContext {
   completeIo(index: number, value: number): void {
     const vcpu = this.takeCompletion(index, COMPLETE_IO, 'io');
     vcpu.state.completeIo(value);
+    if (this.observing && vcpu.io.direction === 'in') {
+      const { port, size } = vcpu.io;
+      const seen = size === 4 ? value >>> 0 : value & ((1 << (size * 8)) - 1);
+      this.emit({ event: 'kvm_pio', vcpu: index, write: false, port, size, value: seen });
+    }
+    if (vcpu.ioString) {
+      vcpu.finishing = true;
+      return;
+    }
+    this.singleStep(vcpu);
     if (this.observing) this.finishRecord(vcpu);
   }
 
@@ -276,7 +281,7 @@ export class Kvm implements HypercallContext, MsrContext {
   completeMmio(index: number, value: bigint): void {
     const vcpu = this.takeCompletion(index, COMPLETE_MMIO, 'mmio');
     vcpu.state.completeMmio(Number(value & 0xffffffffn), Number((value >> 32n) & 0xffffffffn));
-    if (this.observing) this.finishRecord(vcpu);
+    vcpu.finishing = true;
   }
 
   /** Finishes a `hypercall` result with the value of run->hypercall.ret. */
@@ -346,6 +351,12 @@ export class Kvm implements HypercallContext, MsrContext {
     if (vcpu.mode === EXITING_GUEST) this.externalInterrupt(vcpu);
     let inGuest = vcpu.mode === IN_GUEST;
     for (;;) {
+      if (vcpu.finishing) {
+        if (this.finishInstruction(vcpu) === RETURN) return this.result;
+        left -= state.steps - steps;
+        steps = state.steps;
+        continue;
+      }
       if (!inGuest) {
         if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
         if (left <= 0) return BUDGET;
@@ -369,6 +380,23 @@ export class Kvm implements HypercallContext, MsrContext {
       if (next === RETURN) return this.result;
       inGuest = next === RESUME;
     }
+  }
+
+  /**
+   * Lets the CPU execute the rest of an instruction whose access was answered: in KVM the emulator has done that before the next
+   * entry. Further accesses of the same instruction belong to the same exit.
+   */
+  private finishInstruction(vcpu: KvmVcpu): number {
+    const { state } = vcpu;
+    const { window } = state;
+    state.window = 0;
+    const exit = this.cpu.run(vcpu.index, 1);
+    state.window = window;
+    if (exit.reason === 'mmio') return this.accessMemory(vcpu, exit);
+    if (exit.reason === 'io') return this.accessPort(vcpu, exit);
+    vcpu.finishing = false;
+    if (this.observing) this.finishRecord(vcpu);
+    return exit.reason === 'budget' ? NEXT : this.handleExit(vcpu, exit);
   }
 
   /** kvm_vcpu_block: whether a vCPU that is not RUNNABLE becomes so. */
@@ -507,7 +535,9 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Closes the exit's record unless user space has to finish the exit. */
   private done(vcpu: KvmVcpu, next: number): number {
-    if (this.observing && next !== RESUME && vcpu.completion === COMPLETE_NOTHING) this.finishRecord(vcpu);
+    if (this.observing && next !== RESUME && vcpu.completion === COMPLETE_NOTHING && !vcpu.finishing) {
+      this.finishRecord(vcpu);
+    }
     return next;
   }
 
@@ -590,15 +620,18 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.exitCounts[kind]++;
   }
 
-  /** Advances RIP; with RFLAGS.TF set the next entry raises #DB (kvm_skip_emulated_instruction). */
+  /** Advances RIP (kvm_skip_emulated_instruction). */
   private skip(vcpu: KvmVcpu): void {
+    vcpu.state.skipInstruction();
+    this.singleStep(vcpu);
+  }
+
+  /** After an instruction that KVM finished: with RFLAGS.TF set the next entry raises #DB. */
+  private singleStep(vcpu: KvmVcpu): void {
     const { state } = vcpu;
-    const flags = state.lo(R_RFLAGS);
-    state.skipInstruction();
-    if ((flags & RFLAGS_TF) !== 0) {
-      state.set(R_DR6, (state.lo(R_DR6) & ~DR6_TRAPS) | DR6_BS, 0);
-      this.queueException(vcpu, VECTOR_DB);
-    }
+    if ((state.lo(R_RFLAGS) & RFLAGS_TF) === 0) return;
+    state.set(R_DR6, (state.lo(R_DR6) & ~DR6_TRAPS) | DR6_BS, 0);
+    this.queueException(vcpu, VECTOR_DB);
   }
 
   private skipNext(vcpu: KvmVcpu): number {
@@ -1002,39 +1035,55 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private io(vcpu: KvmVcpu, exit: IoExit): number {
-    const { port, size, direction, value, string } = exit;
+    const { port, size, direction, string } = exit;
     const input = direction === 'in';
     // VMX exit qualification (SDM vol. 3, table 28-5); SVM EXITINFO1 (APM vol. 2, 15.10.2).
     const vmx = BigInt((size - 1) | (input ? 8 : 0) | (string ? 16 : 0)) | (BigInt(port) << 16n);
     const svm = BigInt((input ? 1 : 0) | (string ? 4 : 0) | (size << 4)) | (BigInt(port) << 16n);
     this.leave(vcpu, X.EXIT_IO, this.vendor === 'intel' ? vmx : svm, 0n, 0);
-    if (this.observing && !input) this.emit({ event: 'kvm_pio', vcpu: vcpu.index, write: true, port, size, value });
-    const result = this.ioResult;
-    result.direction = direction;
-    result.port = port;
-    result.size = size;
-    result.value = value;
+    return this.accessPort(vcpu, exit);
+  }
+
+  /** KVM_EXIT_IO. */
+  private accessPort(vcpu: KvmVcpu, exit: IoExit): number {
+    const { port, size, direction, value } = exit;
+    if (this.observing && direction === 'out') {
+      this.emit({ event: 'kvm_pio', vcpu: vcpu.index, write: true, port, size, value });
+    }
+    vcpu.io.direction = direction;
+    vcpu.io.port = port;
+    vcpu.io.size = size;
+    vcpu.io.value = value;
+    vcpu.ioString = exit.string;
+    vcpu.finishing = false;
     vcpu.completion = COMPLETE_IO;
-    return this.toUser(vcpu, result, 'KVM_EXIT_IO');
+    return this.toUser(vcpu, vcpu.io, 'KVM_EXIT_IO');
   }
 
   private mmio(vcpu: KvmVcpu, exit: MmioExit): number {
-    const { gpaLo, gpaHi, size, direction, valueLo, valueHi } = exit;
+    const write = exit.direction === 'write';
+    // VMX exit qualification (SDM vol. 3, table 28-7); SVM EXITINFO1 is a page-fault error code (APM vol. 2, 15.25.6).
+    if (this.vendor === 'intel') this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x182n : 0x181n, 0n, 0);
+    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x1_0000_0006n : 0x1_0000_0004n, gpaOf(exit), 0);
+    return this.accessMemory(vcpu, exit);
+  }
+
+  /** The APIC page, or KVM_EXIT_MMIO. */
+  private accessMemory(vcpu: KvmVcpu, exit: MmioExit): number {
+    const { size, direction } = exit;
     const write = direction === 'write';
-    const gpa = (BigInt(gpaHi >>> 0) << 32n) | BigInt(gpaLo >>> 0);
-    const access = write ? 2n : 1n;
-    if (this.vendor === 'intel') this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, 0x180n | access, 0n, 0);
-    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, 0x1_0000_0004n | (write ? 2n : 0n), gpa, 0);
-    const value = (BigInt(valueHi >>> 0) << 32n) | BigInt(valueLo >>> 0);
-    if (this.inApicPage(vcpu, gpaLo, gpaHi)) {
-      this.apicPage(vcpu, gpaLo & APIC_PAGE, exit);
-      if (this.observing) {
-        const seen = write ? value : (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
-        this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value: seen });
-      }
-      return NEXT;
+    const gpa = gpaOf(exit);
+    let value = (BigInt(exit.valueHi >>> 0) << 32n) | BigInt(exit.valueLo >>> 0);
+    const inKernel = this.inApicPage(vcpu, exit.gpaLo, exit.gpaHi);
+    if (inKernel) {
+      this.apicPage(vcpu, exit.gpaLo & APIC_PAGE, exit);
+      if (!write) value = (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
     }
-    if (this.observing && write) this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value });
+    if (this.observing && (inKernel || write)) {
+      this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value });
+    }
+    vcpu.finishing = inKernel;
+    if (inKernel) return NEXT;
     vcpu.completion = COMPLETE_MMIO;
     return this.toUser(vcpu, { kind: 'mmio', direction, gpa, size, value }, 'KVM_EXIT_MMIO');
   }
@@ -1302,6 +1351,8 @@ export class Kvm implements HypercallContext, MsrContext {
     this.emit({ event: 'kvm_apic_accept_irq', vcpu, apicid: target.vcpuId, deliveryMode, triggerMode, vector });
   }
 }
+
+const gpaOf = (exit: MmioExit): bigint => (BigInt(exit.gpaHi >>> 0) << 32n) | BigInt(exit.gpaLo >>> 0);
 
 /** Lowest priority to physical 0xFF: every APIC gets it, as Fixed. */
 const isLowestBroadcast = (icrLow: number, dest: number): boolean =>
