@@ -26,8 +26,12 @@ export function resetCodeCache(): void {
   freeList = 0;
 }
 
+/** Raised when records are recycled: pointers to them from before are void. */
+export let generation: i32 = 0;
+
 /** Drops every decoded instruction of every vCPU. Only between instructions. */
 export function flushCode(): void {
+  generation++;
   for (let page = pagePool; page < poolNext; page += PAGE_BYTES) {
     const cell = load<u32>(page, PAGE_CELL);
     if (cell) store<u32>(cell, 0);

@@ -1,21 +1,23 @@
 // Delivery of interrupts and exceptions, and the return from them (SDM vol. 3, chapter 6; vol. 2, INT n and IRET).
 //
 // Missing: task gates (a vector that names one raises #GP(vector * 8 + 2)), IRET with NT set outside IA-32e mode (raises
-// #TS(back link)), and the virtual-8086 mode extensions: CR4.VME is not offered.
+// #TS(back link)), and the virtual-8086 mode extensions: CR4.VME is not offered. An exit in the middle of a delivery (a fault of the
+// exception bitmap, or an internal error because the frame or a table lies outside RAM) does not report the event that was being
+// delivered, as VMX does in its IDT-vectoring information.
 //
 // A fault during a delivery leaves the registers as they were before it and is pending like any other; deliverException() knows what
 // was being delivered and makes a double or triple fault of it (SDM table 6-5).
 
 import {
   BLOCKED_BY_NMI, EVENT_TYPE_EXCEPTION, EVENT_TYPE_NMI, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION,
-  EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_SHUTDOWN, R_BASE, R_CR0, R_CR2, R_DR6, R_DR7, R_IDTR_BASE, R_IDTR_LIMIT, R_RFLAGS, R_RIP,
-  R_RSP, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXCEPTION_BITMAP,
-  S_INTERRUPTIBILITY, S_PENDING_DEBUG,
+  EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_MMIO, EXIT_SHUTDOWN, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_BASE, R_CR0, R_CR2, R_DR6, R_DR7,
+  R_IDTR_BASE, R_IDTR_LIMIT, R_RFLAGS, R_RIP, R_RSP, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXCEPTION_BITMAP,
+  S_EXIT_CODE, S_EXIT_Q0, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
 } from './layout';
 import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
   FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, SS, TS, brk, clearBrk, computeMode, cpl, curRip,
-  exAddress, exError, exHasError, exVector, failed, leave, longMode, nextRip, protectedMode, raiseError, reg, reg32, setBrk, setNextRip,
+  exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode, raiseError, reg, reg32, setBrk, setNextRip,
   setReg, codeMode,
 } from './state';
 import { flags, setFlags } from './flags';
@@ -59,8 +61,11 @@ function attempt(vector: i32, type: i32, hasError: bool, error: u32, returnRip: 
   else if (longMode) deliverLong(vector, software, hasError, error, returnRip, image);
   else deliverProtected(vector, software, hasError, error, returnRip, image);
   if (failed()) {
-    if ((brk & BRK_FAULT) == 0) inFlight = NOTHING;
-    else if (exVector == NONCANONICAL) raiseError(GP, software ? 0 : 1);
+    if ((brk & BRK_FAULT) == 0) {
+      inFlight = NOTHING;
+      // No device is asked in the middle of a delivery.
+      if (reg(S_EXIT_CODE) == EXIT_MMIO) leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, reg(S_EXIT_Q0));
+    } else if (exVector == NONCANONICAL) raiseError(GP, software ? 0 : 1);
     else if (!software && exHasError && exVector != PF) raiseError(exVector, exError | 1);
     return;
   }

@@ -20,7 +20,7 @@ import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
 } from './mmu';
 import { MAX_LENGTH, decode, decodeRun } from './decode';
-import { PAGE_BYTES, decodedPage, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
+import { PAGE_BYTES, decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
 import {
   MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
   OP_GENERIC, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
@@ -160,6 +160,7 @@ function interpret(): void {
   let rec: usize = 0;
 
   for (;;) {
+    const before = generation;
     rec = lookup(rip);
     if (brk) {
       // The lookup may only have set a fault or an exit.
@@ -170,7 +171,7 @@ function interpret(): void {
       clearBrk();
     }
     if (linkFrom) {
-      store<u32>(linkFrom, <u32>rec, REC_LINK);
+      if (generation == before) store<u32>(linkFrom, <u32>rec, REC_LINK);
       linkFrom = 0;
     }
     let taken = false;
