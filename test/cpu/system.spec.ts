@@ -150,9 +150,9 @@ describe('mode switches by the guest', () => {
 });
 
 describe('control registers', () => {
-  const faults: readonly (readonly [string, Mode, string, Readonly<Record<string, number>>?])[] = [
-    ['CR0.PG without PE', 'prot32', 'mov eax, 0x80000010'],
-    ['CR0.NW without CD', 'prot32', 'mov eax, 0x20000011'],
+  const faults: readonly (readonly [string, Mode, string, Readonly<Record<string, number>>])[] = [
+    ['CR0.PG without PE', 'prot32', 'mov eax, 0x80000010', {}],
+    ['CR0.NW without CD', 'prot32', 'mov eax, 0x20000011', {}],
     ['CR0.PG with EFER.LME but not CR4.PAE', 'prot32', 'mov eax, 0x80000011', { efer: 0x100 }],
     [
       'CR0.PG with EFER.LME and a 16-bit TSS',
@@ -161,10 +161,10 @@ describe('control registers', () => {
       { efer: 0x100, cr4: 0x20, tr_attr: 0x83 },
     ],
     ['CR0.PG with EFER.LME and CS.L', 'prot32', 'mov eax, 0x80000011', { efer: 0x100, cr4: 0x20, cs_attr: 0xe09b }],
-    ['CR0.PG cleared in 64-bit mode', 'long64', 'mov eax, 0x31'],
-    ['CR0 bits 63:32', 'long64', 'mov rax, 0x180000031'],
+    ['CR0.PG cleared in 64-bit mode', 'long64', 'mov eax, 0x31', {}],
+    ['CR0 bits 63:32', 'long64', 'mov rax, 0x180000031', {}],
   ];
-  it.each(faults)('#GP(0) for %s', async (_, mode, set, registers = {}) => {
+  it.each(faults)('#GP(0) for %s', async (_, mode, set, registers) => {
     const b = await bare(mode);
     b.put(registers);
     const before = b.get('cr0');
@@ -761,6 +761,15 @@ describe('faults during delivery', () => {
     b.put({ idtr_limit: 0 });
     expect(b.run('mov eax, 5\nbad: ud2')).toMatchObject({ reason: 'shutdown', at: 'bad' });
     expect([b.get('rax'), b.get('rsp'), b.get('cs')]).toEqual([5n, BigInt(KERNEL_STACK), BigInt(SEL.CODE32)]);
+  });
+
+  it('a frame outside RAM is an internal exit with its guest-physical address', async () => {
+    const b = await bare('long64');
+    b.write64(PT + 0x100 * 8, 0x40000007n);
+    b.put({ rsp: 0x101000 });
+    b.load('bad: int 0x30');
+    expect(b.cpu.run(0, 10)).toMatchObject({ reason: 'internal', code: 1, addressLo: 0x40000ff8, addressHi: 0 });
+    expect([b.get('rip'), hex(b.get('rsp'))]).toEqual([b.label('bad'), '0x101000']);
   });
 
   it('exceptions in the bitmap are exits, also the double fault made of others', async () => {
