@@ -102,7 +102,7 @@ export class Bare {
   readonly state: CpuState;
   readonly mode: Mode;
   readonly #view: DataView;
-  #labels = new Map<string, bigint>();
+  #labels: ReadonlyMap<string, bigint> = new Map();
 
   constructor(cpu: Cpu, mode: Mode) {
     this.cpu = cpu;
