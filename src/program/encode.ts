@@ -153,6 +153,9 @@ class Request {
     const { name } = this.entry;
     if (name === 'sysret' || name === 'sysexit') this.#checkReturn();
     const [only] = this.operands;
+    if (name === 'int' && only?.kind === 'immediate' && only.value === 3n) {
+      return new Request(entryOf('int3')!, [], this.prefixes, this.bits, this.at).encode();
+    }
     if (this.operands.length === 1 && isBranchTarget(only) && this.entry.forms.some(isNearBranch)) {
       return this.#branch(only);
     }
@@ -254,7 +257,7 @@ class Request {
       const modes = [...new Set(forms.flatMap((form) => form.modes))].map((mode) => `.code${mode}`).join(' and ');
       throw new SourceFault(`"${name}" exists only in ${modes} (this is .code${this.bits})`, this.at);
     }
-    if (suffix === undefined) return available;
+    if (suffix === undefined || name.startsWith('loop')) return available;
     const sized = available.filter((form) => formBits(form) === suffix);
     const sizeless = available.filter((form) => formBits(form) === 0);
     if (sized.length === 0 && sizeless.length === 0) {
@@ -266,8 +269,10 @@ class Request {
   #general(): Encoded {
     const { name } = this.entry;
     let forms = this.#available();
+    if (name === 'movabs' && this.bits !== 64) throw new SourceFault('"movabs" exists only in .code64', this.at);
     if (name === 'movabs') forms = forms.filter((form) => /^Mov_(?:r64_imm64|.*moffs)/.test(form.name));
     const far = name === 'ljmp' || name === 'lcall' || distanceOf(this.operands[0]) === 'far';
+    if (this.operands.length > 0 && this.operands.every(({ kind }) => kind === 'immediate')) forms = this.#ofMode(forms);
     let candidates = this.#match(forms, this.operands, far);
     if ((name === 'test' || name === 'xchg') && this.operands.length === 2) {
       const [first, second] = this.operands;
@@ -275,6 +280,13 @@ class Request {
     }
     if (candidates.length === 0) throw this.#noForm(forms);
     return this.#shortest(this.#sized(candidates));
+  }
+
+  /** Where only numbers are written the mode gives the size, and then the number must fit that. */
+  #ofMode(forms: Form[]): Form[] {
+    const preferred = this.entry.suffix ?? this.#preferredSize(forms);
+    const chosen = forms.filter((form) => form.operandSize === preferred || form.operandSize === 0);
+    return chosen.length > 0 ? chosen : forms;
   }
 
   #match(forms: readonly Form[], operands: readonly Operand[], far: boolean): Candidate[] {
@@ -362,15 +374,14 @@ class Request {
   #shortest(candidates: readonly Candidate[]): Encoded {
     let best: Encoded | undefined;
     let bestLength = Number.POSITIVE_INFINITY;
-    let failure = '';
+    let failure: SourceFault | undefined;
     for (const { form, operands } of candidates) {
       if (best !== undefined && candidates.length > 1 && form.rank > 0 && bestLength < 3) continue;
       let encoded: Encoded;
       try {
         encoded = this.#encodeForm(form, operands);
       } catch (error) {
-        if (error instanceof SourceFault) throw error;
-        failure = String(error instanceof Error ? error.message : error);
+        failure = error instanceof SourceFault ? error : this.#refused(error);
         continue;
       }
       const length = encoded.kind === 'bytes' ? encoded.bytes.length + form.rank * 0.5 : 0;
@@ -379,8 +390,14 @@ class Request {
         bestLength = length;
       }
     }
-    if (best === undefined) throw new SourceFault(`"${this.entry.name}" cannot be encoded with these operands: ${failure}`, this.at);
+    if (best === undefined) throw failure!;
     return best;
+  }
+
+  /** What the encoder said, as a fault of the statement. */
+  #refused(error: unknown): SourceFault {
+    const reason = error instanceof Error ? error.message : String(error);
+    return new SourceFault(`"${this.entry.name}" cannot be encoded with these operands: ${reason}`, this.at);
   }
 
   // --- jumps -----------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ export function iced(): typeof Iced {
 }
 
 /** Codes that never come from a mnemonic: other encodings of the same instruction, or none at all. */
-const SKIPPED = /^(?:EVEX|MVEX|XOP|D3NOW|VEX_KNC|Declare|INVALID|Cmpxchg486|Reservednop|Prefetchreserved|Jmpe|Zero_bytes|Sal_)|_KNC/;
+const SKIPPED = /^(?:EVEX|MVEX|XOP|D3NOW|VEX_KNC|Declare|INVALID|Cmpxchg486|Bswap_r16|Reservednop|Prefetchreserved|Jmpe|Zero_bytes|Sal_)|_KNC/;
 
 /** GNU names whose forms are those of other names in the encoder's table. */
 const ALIASES: Readonly<Record<string, readonly string[]>> = {
