@@ -1,8 +1,9 @@
 /** From a guest program's file to a finished run of it: program, header, machine options, checks. */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { ERAS, eraMatches, NEWEST_ERA, resolveEra } from '../kvm/eras.ts';
+import { BOOT_LAYOUT } from '../machine/boot-state.ts';
 import { createVm } from '../machine/machine.ts';
 import { resolveOptions } from '../machine/options.ts';
 import type { MachineOptions, RunResult } from '../machine/types.ts';
@@ -47,8 +48,13 @@ export interface ProgramOutcome {
 /** Reads, assembles or loads `path`; reads its header; errors are KvmscopeError (not-found, syntax, header, image, usage). */
 export function openProgram(path: string, options: OpenOptions = {}): OpenedProgram {
   const { source: given, ...explicit } = options;
-  const source = given ?? (isSource(path) ? readText(path) : undefined);
-  const header = parseHeader(source ?? '', path);
+  // Loading first: it knows all that can be wrong with a file.
+  const program =
+    given === undefined
+      ? loadProgram(path)
+      : assemble(given, { fileName: path, readInclude: includeReader(path), origin: BOOT_LAYOUT.origin });
+  const source = given ?? (isSource(path) ? readFileSync(path, 'utf8') : '');
+  const header = parseHeader(source, path);
   const eras = erasOf(header);
   const vendors = header.settings.vendors ?? ['intel'];
   const merged = {
@@ -58,8 +64,6 @@ export function openProgram(path: string, options: OpenOptions = {}): OpenedProg
     ...explicit,
   };
   checkOptions(merged, explicit, header);
-  const program =
-    source === undefined ? loadProgram(path) : assemble(source, { fileName: path, readInclude: includeReader(path) });
   validateExpectations(header.expectations, program);
   return { path, program, header, options: merged, eras, vendors };
 }
@@ -79,13 +83,6 @@ export function judge(opened: OpenedProgram, run: RunResult): Pick<ProgramOutcom
   const end = checkEnd(expectations, run, opened.path);
   if (end !== undefined && !end.pass) checks.push(end);
   return { checks, pass: checks.every((check) => check.pass) };
-}
-
-function readText(path: string): string {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) throw new KvmscopeError('not-found', `no such file: ${path}`);
-  if (stat.isDirectory()) throw new KvmscopeError('not-found', `${path} is a directory, not a program`);
-  return readFileSync(path, 'utf8');
 }
 
 /**

@@ -9,12 +9,13 @@ const at = (...names: string[]) => join(folder, ...names);
 
 beforeAll(() => {
   mkdirSync(at('b', 'include'), { recursive: true });
-  for (const name of ['b/z.S', 'b/a.s', 'a.asm', 'b/include/x.S', 'b/x.inc', 'b/notes.md']) writeFileSync(at(name), '');
+  for (const name of ['b/z.S', 'b/a.s', 'a.asm', 'b/include/x.S', 'b/x.inc', 'b/notes.md', 'c.elf', 'c.bin'])
+    writeFileSync(at(name), '');
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
 it('finds sources in folders, sorted, without what they include', () => {
-  expect(findPrograms([folder])).toEqual([at('a.asm'), at('b/a.s'), at('b/z.S')]);
+  expect(findPrograms([folder])).toEqual([at('a.asm'), at('b/a.s'), at('b/z.S'), at('c.elf')]);
 });
 
 it('takes files as they are named, each once', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { eraMatches, resolveEra } from '../kvm/eras.ts';
-import { isProgram } from '../program/load.ts';
+import { isSource } from '../program/load.ts';
 import { describeEnd } from './expect.ts';
 import { type OpenedProgram, openProgram, type ProgramOutcome, runProgram } from './open.ts';
 
@@ -53,7 +53,9 @@ export interface VerifyReport {
 /** Folder that holds what programs include, not programs. */
 const INCLUDE_FOLDER = 'include';
 
-/** Guest programs under files and folders: sources and ELF files, sorted by path; folders named `include` are left out. */
+const isProgram = (name: string): boolean => isSource(name) || name.endsWith('.elf');
+
+/** Guest programs under files and folders: sources and `.elf` files, sorted by path; folders named `include` are left out. */
 export function findPrograms(paths: readonly string[]): string[] {
   const found = new Set<string>();
   for (const path of paths) {

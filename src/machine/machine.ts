@@ -10,7 +10,7 @@ import { KvmscopeError } from '../errors.ts';
 import type { VcpuRunResult } from '../kvm/types.ts';
 import { Kvm } from '../kvm/x86.ts';
 import { assemble, type Program } from '../program/assembler.ts';
-import { loadProgram } from '../program/load.ts';
+import { includeReader, loadProgram } from '../program/load.ts';
 import { didYouMean } from '../program/suggest.ts';
 import { startApic } from './apic-start.ts';
 import {
@@ -388,7 +388,10 @@ function wipe(cpu: Cpu, index: number): void {
 
 function toProgram(program: string | Program | Uint8Array, options: LoadOptions): Program {
   const origin = options.origin ?? BOOT_LAYOUT.origin;
-  if (typeof program === 'string') return assemble(program, { fileName: options.fileName ?? 'program.S', origin });
+  if (typeof program === 'string') {
+    const fileName = options.fileName ?? 'program.S';
+    return assemble(program, { fileName, readInclude: includeReader(fileName), origin });
+  }
   if (program instanceof Uint8Array) return loadProgram(program, { origin });
   return program;
 }
