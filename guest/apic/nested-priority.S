@@ -1,7 +1,8 @@
 # A handler that allows interrupts is interrupted by a higher priority class only.
 #
-# The handler of 0x41 sends itself 0x4f, the same class, and 0x52, a higher one, and sets IF. 0x52 comes at once, 0x4f after the
-# EOI of 0x41. The reports are the vectors at the start of each handler, and 0xe0 when 0x41 gets to its end.
+# The handler of 0x41 sends itself 0x4f, the same class, and 0x52, a higher one, and sets IF. 0x52 comes at once,
+# 0x4f after the EOI of 0x41. The reports are the vectors at the start of each handler, and 0xe0 when 0x41 gets to
+# its end.
 #
 # kvm: >=4.19   mode: long64   vendor: both
 # expect: reports = [0x41, 0x52, 0xe0, 0x4f]

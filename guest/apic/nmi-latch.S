@@ -1,6 +1,7 @@
 # Behind a running NMI handler one more NMI is remembered, not three.
 #
-# NMIs are blocked from delivery to IRETQ. The first handler sends three to its own processor: they make one second call.
+# NMIs are blocked from delivery to IRETQ. The first handler sends three to its own processor:
+# they make one second call.
 #
 # kvm: >=4.19   mode: long64   vendor: both
 # expect: memory[calls].u64 = 2

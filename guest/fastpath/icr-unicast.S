@@ -1,7 +1,7 @@
 # One write to the x2APIC's ICR, the unicast IPI that KVM handles on its fastpath.
 #
-# Fixed delivery, physical destination, no shorthand, one target: since v5.6 KVM handles this WRMSR right at the exit, before
-# anything else of the exit path runs.
+# Fixed delivery, physical destination, no shorthand, one target: since v5.6 KVM handles this WRMSR right at the exit,
+# before anything else of the exit path runs.
 #
 # kvm: >=4.19   vcpus: 4   mode: long64   vendor: both
 # expect: vcpu[1].irr = {0xf0}

@@ -1,7 +1,7 @@
 # KVM_HC_KICK_CPU ends the HLT of a processor that sleeps with interrupts disabled.
 #
-# This is how a released paravirtual spinlock wakes its next owner. No interrupt is delivered. If the kick comes before the
-# HLT it is remembered, and the HLT ends at once: so no wake-up gets lost.
+# This is how a released paravirtual spinlock wakes its next owner. No interrupt is delivered. If the kick comes before
+# the HLT it is remembered, and the HLT ends at once: so no wake-up gets lost.
 #
 # kvm: >=4.19   vcpus: 3   mode: long64   aps: run
 # expect: reports = [0, 0]

@@ -1,7 +1,7 @@
 # In compatibility mode only the low halves of the registers count, also when the upper halves hold garbage.
 #
-# 64-bit code fills the registers and jumps to a 32-bit segment of the same long mode. The upper halves survive that jump
-# on most processors. KVM looks at CS.L, not at EFER.LMA alone, and cuts number and arguments to 32 bits.
+# 64-bit code fills the registers and jumps to a 32-bit segment of the same long mode. The upper halves survive that
+# jump on most processors. KVM looks at CS.L, not at EFER.LMA alone, and cuts number and arguments to 32 bits.
 #
 # kvm: >=4.19   vcpus: 70   mode: long64
 # expect: rax = 64

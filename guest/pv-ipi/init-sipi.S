@@ -1,6 +1,7 @@
 # INIT and a start-up IPI by hypercall start a processor.
 #
-# An INIT takes any processor to wait-for-SIPI; the vector of the start-up IPI is the 4 KiB page of its first instruction.
+# An INIT takes any processor to wait-for-SIPI; the vector of the start-up IPI is the 4 KiB page of its first
+# instruction.
 #
 # kvm: >=4.19   vcpus: 2   mode: long64   aps: wait-for-sipi
 # expect: reports = [1, 1]
