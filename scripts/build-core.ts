@@ -56,6 +56,7 @@ function entryOf(row: OpcodeRow): Entry {
   const operands = row.operands ? row.operands.split(',') : [];
   let flags = 0;
   for (const a of row.attributes) {
+    if (a.startsWith('u:')) continue; // what comparisons need, not the decoder
     const name = a.toUpperCase();
     if (!FLAGS.includes(name as never)) throw new Error(`opcode ${row.opcode}: unknown attribute ${a}`);
     flags |= flag(name as never);

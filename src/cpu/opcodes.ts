@@ -11,7 +11,9 @@
  * sign-extended), d = 32, q = 64, y = 32/64, `bs` = 8-bit immediate sign-extended, `iv` = full-size immediate.
  *
  * Attributes: lock = LOCK allowed with a memory destination; d64 = operand size 64 by default in 64-bit mode; f64 = always 64 there;
- * i64 = #UD in 64-bit mode; o64 = #UD outside it; end = ends a decoded block (control transfer, or changes what follows).
+ * i64 = #UD in 64-bit mode; o64 = #UD outside it; end = ends a decoded block (control transfer, or changes what follows);
+ * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
+ * reaches the operand's width. A masked count of 0 changes no flag. The decoder does not look at it; comparisons with processors do.
  *
  * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, MMX, SSE, AVX, BMI, MOVBE, POPCNT, LZCNT/TZCNT (decode as BSR/BSF, as
  * on CPUs without them), XSAVE, SMX, VMX and SVM other than VMCALL/VMMCALL, MONITOR/MWAIT, RSM, RDRAND, RDPMC.
@@ -33,28 +35,32 @@ const hex = (value: number): string => value.toString(16).toUpperCase().padStart
 
 const regular: string[] = [
   ...ALU.flatMap((name, i) => {
-    const lock = name === 'cmp' ? '' : 'lock';
+    const undef = name === 'or' || name === 'and' || name === 'xor' ? ' u:AF' : '';
+    const lock = `${name === 'cmp' ? '' : 'lock'}${undef}`;
     return [
       `${hex(i * 8)} | ${name} | Eb,Gb | ALU_EG:${i} | ${lock}`,
       `${hex(i * 8 + 1)} | ${name} | Ev,Gv | ALU_EG:${i} | ${lock}`,
-      `${hex(i * 8 + 2)} | ${name} | Gb,Eb | ALU_GE:${i} |`,
-      `${hex(i * 8 + 3)} | ${name} | Gv,Ev | ALU_GE:${i} |`,
-      `${hex(i * 8 + 4)} | ${name} | Ab,Ib | ALU_EI:${i} |`,
-      `${hex(i * 8 + 5)} | ${name} | Av,Iz | ALU_EI:${i} |`,
+      `${hex(i * 8 + 2)} | ${name} | Gb,Eb | ALU_GE:${i} |${undef}`,
+      `${hex(i * 8 + 3)} | ${name} | Gv,Ev | ALU_GE:${i} |${undef}`,
+      `${hex(i * 8 + 4)} | ${name} | Ab,Ib | ALU_EI:${i} |${undef}`,
+      `${hex(i * 8 + 5)} | ${name} | Av,Iz | ALU_EI:${i} |${undef}`,
       `80 /${i} | ${name} | Eb,Ib | ALU_EI:${i} | ${lock}`,
       `81 /${i} | ${name} | Ev,Iz | ALU_EI:${i} | ${lock}`,
       `82 /${i} | ${name} | Eb,Ib | ALU_EI:${i} | ${lock} i64`,
       `83 /${i} | ${name} | Ev,Ibs | ALU_EI:${i} | ${lock}`,
     ];
   }),
-  ...SHIFTS.flatMap((name, i) => [
-    `C0 /${i} | ${name} | Eb,Ib | SHIFT_EI:${i} |`,
-    `C1 /${i} | ${name} | Ev,Ib | SHIFT_EI:${i} |`,
-    `D0 /${i} | ${name} | Eb,1 | SHIFT_EI:${i} |`,
-    `D1 /${i} | ${name} | Ev,1 | SHIFT_EI:${i} |`,
-    `D2 /${i} | ${name} | Eb | SHIFT_ECL:${i} |`,
-    `D3 /${i} | ${name} | Ev | SHIFT_ECL:${i} |`,
-  ]),
+  ...SHIFTS.flatMap((name, i) => {
+    const undef = i < 4 ? 'u:OF>1' : i === 7 ? 'u:AF,OF>1' : 'u:AF,OF>1,CF>=n';
+    return [
+      `C0 /${i} | ${name} | Eb,Ib | SHIFT_EI:${i} | ${undef}`,
+      `C1 /${i} | ${name} | Ev,Ib | SHIFT_EI:${i} | ${undef}`,
+      `D0 /${i} | ${name} | Eb,1 | SHIFT_EI:${i} | ${undef}`,
+      `D1 /${i} | ${name} | Ev,1 | SHIFT_EI:${i} | ${undef}`,
+      `D2 /${i} | ${name} | Eb | SHIFT_ECL:${i} | ${undef}`,
+      `D3 /${i} | ${name} | Ev | SHIFT_ECL:${i} | ${undef}`,
+    ];
+  }),
   ...CONDITIONS.flatMap((cc, i) => [
     `${hex(0x70 + i)} | j${cc} | Jbs | JCC:${i} | f64`,
     `0F ${hex(0x80 + i)} | j${cc} | Jz | JCC:${i} | f64`,
@@ -62,8 +68,8 @@ const regular: string[] = [
     `0F ${hex(0x40 + i)} | cmov${cc} | Gv,Ev | CMOVCC:${i} |`,
   ]),
   ...BIT_TESTS.flatMap((name, i) => [
-    `0F ${hex(0xa3 + i * 8)} | ${name} | Ev,Gv | BT_EG:${i} | ${i ? 'lock' : ''}`,
-    `0F BA /${i + 4} | ${name} | Ev,Ib | BT_EI:${i} | ${i ? 'lock' : ''}`,
+    `0F ${hex(0xa3 + i * 8)} | ${name} | Ev,Gv | BT_EG:${i} | ${i ? 'lock ' : ''}u:OF,SF,AF,PF`,
+    `0F BA /${i + 4} | ${name} | Ev,Ib | BT_EI:${i} | ${i ? 'lock ' : ''}u:OF,SF,AF,PF`,
   ]),
 ];
 
@@ -75,10 +81,10 @@ const irregular = `
 17 | pop ss  | | POP_SEG:2 | i64 end
 1E | push ds | | PUSH_SEG:3 | i64
 1F | pop ds  | | POP_SEG:3 | i64
-27 | daa | | DAA | i64
-2F | das | | DAS | i64
-37 | aaa | | AAA | i64
-3F | aas | | AAS | i64
+27 | daa | | DAA | i64 u:OF
+2F | das | | DAS | i64 u:OF
+37 | aaa | | AAA | i64 u:OF,SF,ZF,PF
+3F | aas | | AAS | i64 u:OF,SF,ZF,PF
 40 +r | inc | Zv | INC_E | i64
 48 +r | dec | Zv | DEC_E | i64
 50 +r | push | Zv | PUSH_E | d64
@@ -88,15 +94,15 @@ const irregular = `
 62 | bound | Mv,Gv | BOUND | i64
 63 | arpl movsxd | Ev,Gv | ARPL_MOVSXD |
 68 | push | Iz | PUSH_I | d64
-69 | imul | Gv,Ev,Iz | IMUL_GEI |
+69 | imul | Gv,Ev,Iz | IMUL_GEI | u:SF,ZF,AF,PF
 6A | push | Ibs | PUSH_I | d64
-6B | imul | Gv,Ev,Ibs | IMUL_GEI |
+6B | imul | Gv,Ev,Ibs | IMUL_GEI | u:SF,ZF,AF,PF
 6C | insb | Xb | INS |
 6D | ins | Xz | INS |
 6E | outsb | Xb | OUTS |
 6F | outs | Xz | OUTS |
-84 | test | Eb,Gb | TEST_EG |
-85 | test | Ev,Gv | TEST_EG |
+84 | test | Eb,Gb | TEST_EG | u:AF
+85 | test | Ev,Gv | TEST_EG | u:AF
 86 | xchg | Eb,Gb | XCHG_EG | lock
 87 | xchg | Ev,Gv | XCHG_EG | lock
 88 | mov | Eb,Gb | MOV_EG |
@@ -124,8 +130,8 @@ A4 | movsb | Xb | MOVS |
 A5 | movs | Xv | MOVS |
 A6 | cmpsb | Xb | CMPS |
 A7 | cmps | Xv | CMPS |
-A8 | test | Ab,Ib | TEST_EI |
-A9 | test | Av,Iz | TEST_EI |
+A8 | test | Ab,Ib | TEST_EI | u:AF
+A9 | test | Av,Iz | TEST_EI | u:AF
 AA | stosb | Xb | STOS |
 AB | stos | Xv | STOS |
 AC | lodsb | Xb | LODS |
@@ -148,8 +154,8 @@ CC | int3 | | INT3 | end
 CD | int | Ib | INT | end
 CE | into | | INTO | i64 end
 CF | iret | | IRET | end
-D4 | aam | Ib | AAM | i64
-D5 | aad | Ib | AAD | i64
+D4 | aam | Ib | AAM | i64 u:OF,AF,CF
+D5 | aad | Ib | AAD | i64 u:OF,AF,CF
 D7 | xlatb | Xb | XLAT |
 D8 | x87 | Eb | X87 | end
 D9 | x87 | Eb | X87 | end
@@ -178,22 +184,22 @@ EF | out | Az | OUT_DX | end
 F1 | int1 | | INT1 | end
 F4 | hlt | | HLT | end
 F5 | cmc | | CMC |
-F6 /0 | test | Eb,Ib | TEST_EI |
-F6 /1 | test | Eb,Ib | TEST_EI |
+F6 /0 | test | Eb,Ib | TEST_EI | u:AF
+F6 /1 | test | Eb,Ib | TEST_EI | u:AF
 F6 /2 | not | Eb | NOT_E | lock
 F6 /3 | neg | Eb | NEG_E | lock
-F6 /4 | mul | Eb | MUL_E |
-F6 /5 | imul | Eb | IMUL_E |
-F6 /6 | div | Eb | DIV_E |
-F6 /7 | idiv | Eb | IDIV_E |
-F7 /0 | test | Ev,Iz | TEST_EI |
-F7 /1 | test | Ev,Iz | TEST_EI |
+F6 /4 | mul | Eb | MUL_E | u:SF,ZF,AF,PF
+F6 /5 | imul | Eb | IMUL_E | u:SF,ZF,AF,PF
+F6 /6 | div | Eb | DIV_E | u:CF,OF,SF,ZF,AF,PF
+F6 /7 | idiv | Eb | IDIV_E | u:CF,OF,SF,ZF,AF,PF
+F7 /0 | test | Ev,Iz | TEST_EI | u:AF
+F7 /1 | test | Ev,Iz | TEST_EI | u:AF
 F7 /2 | not | Ev | NOT_E | lock
 F7 /3 | neg | Ev | NEG_E | lock
-F7 /4 | mul | Ev | MUL_E |
-F7 /5 | imul | Ev | IMUL_E |
-F7 /6 | div | Ev | DIV_E |
-F7 /7 | idiv | Ev | IDIV_E |
+F7 /4 | mul | Ev | MUL_E | u:SF,ZF,AF,PF
+F7 /5 | imul | Ev | IMUL_E | u:SF,ZF,AF,PF
+F7 /6 | div | Ev | DIV_E | u:CF,OF,SF,ZF,AF,PF
+F7 /7 | idiv | Ev | IDIV_E | u:CF,OF,SF,ZF,AF,PF
 F8 | clc | | CLC |
 F9 | stc | | STC |
 FA | cli | | CLI | end
@@ -255,17 +261,17 @@ FF /6 | push | Ev | PUSH_E | d64
 0F A0 | push fs | | PUSH_SEG:4 | d64
 0F A1 | pop fs | | POP_SEG:4 | d64 end
 0F A2 | cpuid | | CPUID | end
-0F A4 | shld | Ev,Gv,Ib | SHLD_I |
-0F A5 | shld | Ev,Gv | SHLD_CL |
+0F A4 | shld | Ev,Gv,Ib | SHLD_I | u:AF,OF>1
+0F A5 | shld | Ev,Gv | SHLD_CL | u:AF,OF>1
 0F A8 | push gs | | PUSH_SEG:5 | d64
 0F A9 | pop gs | | POP_SEG:5 | d64 end
-0F AC | shrd | Ev,Gv,Ib | SHRD_I |
-0F AD | shrd | Ev,Gv | SHRD_CL |
+0F AC | shrd | Ev,Gv,Ib | SHRD_I | u:AF,OF>1
+0F AD | shrd | Ev,Gv | SHRD_CL | u:AF,OF>1
 0F AE /5 r | lfence | Eb | NOP |
 0F AE /6 r | mfence | Eb | NOP |
 0F AE /7 r | sfence | Eb | NOP |
 0F AE /7 m | clflush | Mb | CLFLUSH |
-0F AF | imul | Gv,Ev | IMUL_GE |
+0F AF | imul | Gv,Ev | IMUL_GE | u:SF,ZF,AF,PF
 0F B0 | cmpxchg | Eb,Gb | CMPXCHG | lock
 0F B1 | cmpxchg | Ev,Gv | CMPXCHG | lock
 0F B2 | lss | Gv,Mv | LOAD_FAR:2 | end
@@ -274,8 +280,8 @@ FF /6 | push | Ev | PUSH_E | d64
 0F B6 | movzx | Gv,Eb | MOVZX:0 |
 0F B7 | movzx | Gv,Ew | MOVZX:1 |
 0F B9 | ud1 | Ev,Gv | UD | end
-0F BC | bsf | Gv,Ev | BSF |
-0F BD | bsr | Gv,Ev | BSR |
+0F BC | bsf | Gv,Ev | BSF | u:CF,OF,SF,AF,PF
+0F BD | bsr | Gv,Ev | BSR | u:CF,OF,SF,AF,PF
 0F BE | movsx | Gv,Eb | MOVSX:0 |
 0F BF | movsx | Gv,Ew | MOVSX:1 |
 0F C0 | xadd | Eb,Gb | XADD | lock
