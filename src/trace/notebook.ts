@@ -102,6 +102,9 @@ function registerPieces(values: readonly bigint[], since?: readonly bigint[]): P
 const clip = (text: string, columns: number): string =>
   text.length <= columns ? text : `${text.slice(0, Math.max(0, columns - 1))}…`;
 
+/** Fields at the end of a kvm_exit line that are all zero: the notebook shows an ellipsis, the trace shows them. */
+const ZERO_FIELDS = /( (?:info1|info2|intr_info|error_code|requests) 0x0+)+$/;
+
 /** One exit, as lines. `ordinal` counts from 1 over all vCPUs. */
 export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult, options: NotebookOptions): string[] {
   const { width, paint, locate } = options;
@@ -119,7 +122,7 @@ export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult
   lines.push(...flow('left', registerPieces(record.before), { ...fit, gap: '  ' }));
   let label = 'KVM did';
   for (const event of record.events) {
-    const text = `${event.event}: ${formatEvent(event, dialect)}`;
+    const text = `${event.event}: ${formatEvent(event, dialect).replace(ZERO_FIELDS, ' …')}`;
     lines.push(...flow(label, words(text, 'dim'), { ...fit, hang: 2 }));
     label = '';
   }

@@ -130,11 +130,11 @@ describe('guests that do not end well', () => {
   it('an expectation that does not hold: expected and actual, exit code 1', () => {
     const path = temporaryFile('wrong.S', '# expect: rax = 4\n    .code64\n    mov eax, 3\n    hlt\n');
     const { status, stdout, stderr } = kvmscope('run', path);
-    expect(stdout).toMatch(/✗ rax = 4 .*wrong\.S:1\n\s+expected\s+0x4\n\s+actual\s+0x3\n/);
+    expect(stdout).toMatch(/✗ rax = 4 .*wrong\.S:1\n\s+expected\s+4\n\s+actual\s+3\n/);
     expect(stderr).toMatch(/wrong\.S on KVM 7\.1: 1 of 1 expectation does not hold\n$/);
     expect(status).toBe(1);
     const tested = kvmscope('test', path, '--kvm', '7.1');
-    expect(tested.stdout).toMatch(/expect: rax = 4\n\s+expected\s+0x4\n\s+actual\s+0x3\n/);
+    expect(tested.stdout).toMatch(/expect: rax = 4\n\s+expected\s+4\n\s+actual\s+3\n/);
     expect(tested.status).toBe(1);
   });
 });
