@@ -11,12 +11,12 @@
 .include "pvipi.inc"
 .include "report.inc"
 
-    .balign 4096
+    .balign 4096, 0
     .code16
 trampoline:                         # CS = page << 8, IP = 0, real mode
     mov word ptr cs:[started-trampoline], 1
     hlt
-    .balign 4
+    .balign 4, 0
 started: .long 0
 
     .code64

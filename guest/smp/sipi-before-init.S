@@ -8,18 +8,18 @@
 # expect: vcpu[1].mp = halted
 .include "pvipi.inc"
 
-    .balign 4096
+    .balign 4096, 0
     .code16
 start_a:
     mov word ptr cs:[page_a-start_a], 1
     hlt
-    .balign 4
+    .balign 4, 0
 page_a: .long 0
-    .balign 4096
+    .balign 4096, 0
 start_b:
     mov word ptr cs:[page_b-start_b], 1
     hlt
-    .balign 4
+    .balign 4, 0
 page_b: .long 0
 
     .code64

@@ -10,12 +10,12 @@
 # expect: exits.wrmsr = 2
 .include "pvipi.inc"
 
-    .balign 4096
+    .balign 4096, 0
     .code16
 trampoline:
     mov word ptr cs:[alive-trampoline], 0xcafe
     hlt
-    .balign 4
+    .balign 4, 0
 alive:  .long 0
 
     .code64
