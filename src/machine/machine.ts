@@ -107,6 +107,10 @@ class Machine implements Vm {
     return loaded;
   }
 
+  loadFile(path: string, { origin = BOOT_LAYOUT.origin }: Pick<LoadOptions, 'origin'> = {}): Program {
+    return this.load(loadProgram(path, { origin }));
+  }
+
   run(options: RunOptions = {}): RunResult {
     this.#checkAlive();
     const { budget, seed } = resolveOptions({ ...this.options, ...options });

@@ -37,6 +37,8 @@ export interface Vm {
    * applied here, since the machine already exists: `openProgram` reads them and gives the options for `createVm`.
    */
   load(program: string | Program | Uint8Array, options?: LoadOptions): Program;
+  /** `load` of a file: a source (`.S`, `.s`, `.asm`), an ELF file, or else a flat binary. */
+  loadFile(path: string, options?: Pick<LoadOptions, 'origin'>): Program;
   /** Runs until the guest ends, nothing can happen any more, or the budget is used up. Call again to go on. */
   run(options?: RunOptions): RunResult;
   /** One KVM_RUN of one vCPU with a budget of `steps` (default 1), outside the scheduler. Returns the state afterwards. */

@@ -171,6 +171,18 @@ describe('load', () => {
 });
 
 describe('Vm', () => {
+  it('loads files and text that includes the shared files', async () => {
+    const vm = await createVm({ vcpus: 4 });
+    expect(vm.loadFile('guest/pv-ipi/send-to-three.S').entry).toBe(0x1000);
+    expect(vm.run()).toHaveRegisters({ rax: 3n });
+    vm.load('.include "pvipi.inc"\n _start: send_ipi 0b110, 0, 0, ICR_FIXED|0xd1\n hlt');
+    expect(vm.run()).toHaveRegisters({ rax: 2n });
+    expect(() => vm.loadFile('guest/nowhere.S')).toThrow(
+      new KvmscopeError('not-found', 'no such file: guest/nowhere.S'),
+    );
+    vm.dispose();
+  });
+
   it('steps one vCPU, reads and writes registers and memory', async () => {
     const vm = await createVm({ vcpus: 2, aps: 'run' });
     vm.load('inc rax\n inc rax\n hlt');
