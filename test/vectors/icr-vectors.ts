@@ -2,6 +2,7 @@
  * Writes of the x2APIC's ICR (MSR 0x830) by vCPU 0 of four with the APIC IDs 0 to 3, all enabled, nothing pending:
  * whether the WRMSR fastpath takes them, and what they do. Sources: arch/x86/kvm/{x86,lapic}.c from v5.6 to v7.1.
  */
+import type { Vendor } from '../../src/index.ts';
 import { type Columns, type Effects, each } from './columns.ts';
 
 /** 'none': the era has no fastpath. '#GP': the write is refused and the guest gets #GP(0). */
@@ -128,14 +129,30 @@ export const ICR_VECTORS: readonly IcrVector[] = [
   },
 ];
 
+const SLOW = ['kvm_exit', 'kvm_apic', 'kvm_apic', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_msr', 'kvm_entry'];
+const SENT_FIRST = ['kvm_exit', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_apic', 'kvm_msr', 'kvm_entry'];
+const V5_6 = ['kvm_apic', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_msr', 'kvm_exit', 'kvm_entry'];
+const V5_7 = ['kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_apic', 'kvm_msr', 'kvm_exit', 'kvm_entry'];
+const ACCEPTED_FIRST = ['kvm_exit', 'kvm_apic_accept_irq', 'kvm_apic_ipi', 'kvm_apic', 'kvm_msr', 'kvm_entry'];
+
 /**
- * Order of the events of one unicast ICR write on Intel, from the exit to the next entry; the slow path where there is no
- * fastpath, which before v5.18 shows both halves of the register before it sends.
+ * Order of the events of one unicast ICR write, from the exit to the next entry; the slow path where there is no fastpath, which
+ * before v5.18 shows both halves of the register before it sends. Intel's kvm_exit precedes the fastpath since v5.8, AMD's
+ * since v6.5 or v6.6: the columns leave v6.5 out.
  */
-export const UNICAST_TRACE: Columns<readonly string[]> = [
-  [NO_FASTPATH, ['kvm_exit', 'kvm_apic', 'kvm_apic', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_msr', 'kvm_entry']],
-  ['>=5.6-rc1 <5.7-rc1', ['kvm_apic', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_msr', 'kvm_exit', 'kvm_entry']],
-  ['>=5.7-rc1 <5.8-rc1', ['kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_apic', 'kvm_msr', 'kvm_exit', 'kvm_entry']],
-  ['>=5.8-rc1 <6.18-rc1', ['kvm_exit', 'kvm_apic_ipi', 'kvm_apic_accept_irq', 'kvm_apic', 'kvm_msr', 'kvm_entry']],
-  ['>=6.18-rc1', ['kvm_exit', 'kvm_apic_accept_irq', 'kvm_apic_ipi', 'kvm_apic', 'kvm_msr', 'kvm_entry']],
-];
+export const UNICAST_TRACE: Readonly<Record<Vendor, Columns<readonly string[]>>> = {
+  intel: [
+    [NO_FASTPATH, SLOW],
+    ['>=5.6-rc1 <5.7-rc1', V5_6],
+    ['>=5.7-rc1 <5.8-rc1', V5_7],
+    ['>=5.8-rc1 <6.18-rc1', SENT_FIRST],
+    ['>=6.18-rc1', ACCEPTED_FIRST],
+  ],
+  amd: [
+    [NO_FASTPATH, SLOW],
+    ['>=5.6-rc1 <5.7-rc1', V5_6],
+    ['>=5.7-rc1 <6.5-rc1', V5_7],
+    ['>=6.6-rc1 <6.18-rc1', SENT_FIRST],
+    ['>=6.18-rc1', ACCEPTED_FIRST],
+  ],
+};

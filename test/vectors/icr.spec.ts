@@ -101,13 +101,18 @@ describe.each(VENDORS)('ICR vectors on %s', (vendor) => {
   });
 });
 
-describe('one unicast IPI is traced in the order of its kernel', () => {
-  test.each(ERAS.map((era) => era.name))('KVM %s', async (era) => {
-    const vm = await fourVcpus(era, 'intel');
-    const run = runWith(vm, SOURCE, asWritten(0x1_0000_00f0n));
-    const names = run.trace.map((event) => event.event);
-    expect(names[0]).toBe('kvm_entry');
-    expect(names.slice(1, names.indexOf('kvm_entry', 1) + 1)).toEqual(column(UNICAST_TRACE, era));
-    vm.dispose();
-  });
+const TRACED = VENDORS.flatMap((vendor) =>
+  ERAS.flatMap(({ name }) => {
+    const order = column(UNICAST_TRACE[vendor], name);
+    return order === undefined ? [] : [{ vendor, era: name, order }];
+  }),
+);
+
+test.each(TRACED)('one unicast IPI is traced in the order of KVM $era on $vendor', async ({ vendor, era, order }) => {
+  const vm = await fourVcpus(era, vendor);
+  const run = runWith(vm, SOURCE, asWritten(0x1_0000_00f0n));
+  const names = run.trace.map((event) => event.event);
+  expect(names[0]).toBe('kvm_entry');
+  expect(names.slice(1, names.indexOf('kvm_entry', 1) + 1)).toEqual(order);
+  vm.dispose();
 });
