@@ -116,7 +116,10 @@ const VECTOR_GP = 13;
 const VECTOR_PF = 14;
 /** Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP. */
 const WITH_ERROR_CODE = 0x00227d00;
+/** Exceptions that are traps or aborts: #DB, #BP, #OF, #DF, #MC. The others are faults. */
+const TRAPS_AND_ABORTS = 0x0004011a;
 const RFLAGS_TF = 0x100;
+const RFLAGS_RF = 0x10000;
 const RFLAGS_VM = 0x20000;
 const CR0_PE = 1;
 const DR6_BS = 0x4000;
@@ -472,6 +475,9 @@ export class Kvm implements HypercallContext, MsrContext {
     const error = vcpu.exceptionError;
     vcpu.exceptionVector = -1;
     const info = (INFO_EXCEPTION | vector | (error >= 0 ? INFO_ERROR_CODE : 0)) >>> 0;
+    // A fault pushes RF = 1, so that an instruction breakpoint does not hit again after the handler (SDM vol. 3, 18.3.1.1).
+    const { state } = vcpu;
+    if (((TRAPS_AND_ABORTS >>> vector) & 1) === 0) state.set(R_RFLAGS, state.lo(R_RFLAGS) | RFLAGS_RF, 0);
     if (this.observing) {
       const errorCode = error >= 0 ? error : null;
       this.emit({ event: 'kvm_inj_exception', vcpu: vcpu.index, vector, errorCode, reinjected: false });
