@@ -41,6 +41,10 @@ export interface ExitRecord {
   readonly reason: number;
   /** RIP of the instruction that exited. */
   readonly rip: bigint;
+  /** Linear address of that instruction: RIP plus, outside 64-bit mode, the base of CS. */
+  readonly linear: bigint;
+  /** Code size of the vCPU at the exit: 64-bit mode, or CS.D. It decides the width of hypercall arguments. */
+  readonly bits: 16 | 32 | 64;
   /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8-r15, rip, rflags (order of GENERAL_REGISTERS) at the exit and when it had been handled. */
   readonly before: readonly bigint[];
   readonly after: readonly bigint[];

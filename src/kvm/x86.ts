@@ -10,6 +10,7 @@
  */
 import {
   INTERCEPT_PAUSE,
+  R_ATTR,
   R_BASE,
   R_CR0,
   R_CR2,
@@ -146,11 +147,16 @@ const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
 const YIELD: VcpuRunResult = Object.freeze({ kind: 'yield' });
 const SHUTDOWN: VcpuRunResult = Object.freeze({ kind: 'shutdown' });
 
+/** D in a segment attribute word: 32-bit code (SDM vol. 3, 24.4.1). */
+const ATTR_CS_D = 0x4000;
+
 /** An ExitRecord that is still being filled. */
 interface OpenRecord {
   readonly name: string;
   readonly reason: number;
   readonly rip: bigint;
+  readonly linear: bigint;
+  readonly bits: 16 | 32 | 64;
   readonly before: readonly bigint[];
   readonly events: KvmTraceEvent[];
   fastpath: FastpathVerdict | undefined;
@@ -1280,11 +1286,16 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private openRecord(vcpu: KvmVcpu, kind: number): void {
     const { name, number } = this.exitTable[kind];
+    const { state } = vcpu;
+    const rip = state.get(R_RIP);
+    const long = state.is64bit;
     this.records[vcpu.index] = {
       name,
       reason: number,
-      rip: vcpu.state.get(R_RIP),
-      before: GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id)),
+      rip,
+      linear: long ? rip : BigInt.asUintN(32, rip + state.get(R_BASE + SEG_CS)),
+      bits: long ? 64 : (state.lo(R_ATTR + SEG_CS) & ATTR_CS_D) !== 0 ? 32 : 16,
+      before: GENERAL_REGISTERS.map((register) => state.get(register.id)),
       events: [],
       fastpath: undefined,
     };

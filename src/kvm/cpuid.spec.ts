@@ -1,0 +1,97 @@
+import { describe, expect, it } from 'vitest';
+import { MAXPHYADDR as ENGINE_MAXPHYADDR } from '../cpu/wasm-cpu.ts';
+import { type CpuidState, cpuid, defaultPvFeatures, MAXPHYADDR } from './cpuid.ts';
+import { resolveEra } from './eras.ts';
+import { bench, CPUID, R_RAX, R_RBX, R_RCX, R_RDX } from './spec-helper.ts';
+
+const state: CpuidState = { vendor: 'intel', vcpuId: 5, vcpuCount: 6, apicEnabled: true, pvFeatures: 0x800 };
+const amd: CpuidState = { ...state, vendor: 'amd' };
+const text = (...words: number[]): string => Buffer.from(Uint32Array.from(words).buffer).toString('latin1');
+
+describe('identification', () => {
+  it('names the vendor', () => {
+    const intel = cpuid(state, 0, 0);
+    expect([intel.eax, text(intel.ebx, intel.edx, intel.ecx)]).toEqual([0xb, 'GenuineIntel']);
+    const other = cpuid(amd, 0, 0);
+    expect(text(other.ebx, other.edx, other.ecx)).toBe('AuthenticAMD');
+    const extended = cpuid(amd, 0x80000000, 0);
+    expect([extended.eax, text(extended.ebx, extended.edx, extended.ecx)]).toEqual([0x80000008, 'AuthenticAMD']);
+    expect(cpuid(state, 0x80000000, 0)).toMatchObject({ eax: 0x80000008, ebx: 0, ecx: 0, edx: 0 });
+  });
+
+  it('spells the brand', () => {
+    const words = [2, 3, 4].flatMap((leaf) => {
+      const { eax, ebx, ecx, edx } = cpuid(state, 0x80000000 + leaf, 0);
+      return [eax, ebx, ecx, edx];
+    });
+    expect(text(...words).replace(/\0+$/, '')).toBe('kvmscope virtual x86-64 CPU');
+  });
+
+  it('carries KVM’s signature and the PV features', () => {
+    const { eax, ebx, ecx, edx } = cpuid(state, 0x40000000, 0);
+    expect([eax, ebx, ecx, edx]).toEqual([0x40000001, 0x4b4d564b, 0x564b4d56, 0x0000004d]);
+    expect(cpuid(state, 0x40000001, 0)).toMatchObject({ eax: 0x800, ebx: 0, ecx: 0, edx: 0 });
+  });
+});
+
+describe('features', () => {
+  it('claims x2APIC, CX16 and a hypervisor, and no FPU, MMX, SSE, PAT or XSAVE', () => {
+    const { ecx, edx, ebx } = cpuid(state, 1, 0);
+    expect(ecx).toBe(((1 << 13) | (1 << 21) | (1 << 31)) >>> 0);
+    expect(edx).toBe((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 9) | (1 << 13) | (1 << 15));
+    expect(ebx).toBe((5 << 24) | (6 << 16));
+  });
+
+  it('ties CPUID.APIC to IA32_APIC_BASE.EN', () => {
+    expect(cpuid({ ...state, apicEnabled: false }, 1, 0).edx & (1 << 9)).toBe(0);
+    expect(cpuid({ ...amd, apicEnabled: false }, 0x80000001, 0).edx & (1 << 9)).toBe(0);
+    expect(cpuid(amd, 0x80000001, 0).edx & (1 << 9)).toBe(1 << 9);
+  });
+
+  it('claims long mode, NX, SYSCALL and RDTSCP', () => {
+    expect(cpuid(state, 0x80000001, 0).edx).toBe((1 << 11) | (1 << 20) | (1 << 27) | (1 << 29));
+  });
+
+  it('gives the address widths of the CPU', () => {
+    expect(cpuid(state, 0x80000008, 0).eax).toBe(40 | (48 << 8));
+    expect(MAXPHYADDR).toBe(ENGINE_MAXPHYADDR);
+  });
+
+  it('reports what KVM of each version reports', () => {
+    const bits = (era: string): number[] =>
+      Array.from({ length: 32 }, (_, bit) => bit).filter((bit) => (defaultPvFeatures(resolveEra(era)) >>> bit) & 1);
+    expect(bits('4.19')).toEqual([0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 24]);
+    expect(bits('5.4')).toEqual([0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 24]);
+    expect(bits('7.1')).toEqual([0, 1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 24]);
+  });
+});
+
+describe('topology', () => {
+  it('puts all vCPUs as cores into one package and shows the x2APIC id at every level', () => {
+    const big = { ...state, vcpuId: 300, vcpuCount: 9 };
+    expect([0, 1, 2].map((level) => cpuid(big, 0xb, level))).toEqual([
+      { eax: 0, ebx: 1, ecx: 0x100, edx: 300, found: true },
+      { eax: 4, ebx: 9, ecx: 0x201, edx: 300, found: true },
+      { eax: 0, ebx: 0, ecx: 2, edx: 300, found: true },
+    ]);
+  });
+});
+
+describe('leaves that do not exist', () => {
+  it('repeat the last basic leaf on Intel and are zero on AMD', () => {
+    expect(cpuid(state, 0x1f, 0)).toEqual({ eax: 0, ebx: 1, ecx: 0x100, edx: 5, found: false });
+    expect(cpuid(amd, 0x1f, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
+    expect(cpuid(state, 0x40000002, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
+  });
+});
+
+it('the CPUID exit clears the upper halves and advances RIP', () => {
+  const b = bench();
+  const cpu = b.cpu.vcpu(0);
+  cpu.put(R_RAX, 0xffff_ffff_4000_0000n);
+  cpu.put(R_RBX, 0xffff_ffff_ffff_ffffn);
+  b.play(0, CPUID);
+  expect([R_RAX, R_RBX, R_RCX, R_RDX].map((id) => cpu.get(id))).toEqual([0x40000001n, 0x4b4d564bn, 0x564b4d56n, 0x4dn]);
+  expect(b.exits[0]).toMatchObject({ name: 'cpuid', reason: 10 });
+  expect(b.exits[0].events[1]).toMatchObject({ event: 'kvm_cpuid', func: 0x40000000, found: true });
+});
