@@ -75,7 +75,8 @@ function exitOf(
   rest: Partial<ExitRecord> = {},
 ): ExitRecord {
   const row = (values: Record<string, bigint>) => GENERAL_REGISTERS.map((register) => values[register.name] ?? 0n);
-  return { vcpu: 0, name, reason: 0, rip: 0x1000n, before: row(before), after: row(after), events: [], ...rest };
+  const where = { rip: 0x1000n, linear: 0x1000n, bits: 64 } as const;
+  return { vcpu: 0, name, reason: 0, ...where, before: row(before), after: row(after), events: [], ...rest };
 }
 
 const PROGRAM: Pick<Program, 'symbols'> = { symbols: new Map([['counter', 0x10n]]) };

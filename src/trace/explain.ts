@@ -165,15 +165,12 @@ const find = <Name extends KvmTraceEvent['event']>(
 ): Extract<KvmTraceEvent, { event: Name }> | undefined =>
   events.find((event): event is Extract<KvmTraceEvent, { event: Name }> => event.event === name);
 
-/**
- * What the guest wanted from KVM with this exit.
- * @param wide whether the caller was in 64-bit mode: decides the width of hypercall arguments
- */
-export function exitMeaning(record: ExitRecord, wide: boolean): Meaning {
+/** What the guest wanted from KVM with this exit. */
+export function exitMeaning(record: ExitRecord): Meaning {
   const { before, events } = record;
   const name = record.name.toLowerCase();
   if (name === 'vmcall' || name === 'vmmcall' || name === 'hypercall') {
-    const text = hypercallWords(before, wide);
+    const text = hypercallWords(before, record.bits === 64);
     return { label: text.startsWith('KVM_HC_SEND_IPI') ? 'sent' : 'asked', text };
   }
   if (name === 'msr_write' || name === 'wrmsr' || (name === 'msr' && find(events, 'kvm_msr')?.write)) {

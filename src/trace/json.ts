@@ -11,8 +11,8 @@
  *     era, vendor, seed, steps
  *     end:      {kind: "exit", status} | {kind: "halted"} | {kind: "budget", steps} | {kind: "shutdown", vcpu, rip}
  *               | {kind: "host-bug", vcpu, bug, cve?, detail} | {kind: "internal-error", vcpu, detail}
- *     exits:    [{n, vcpu, name, reason, rip, source?: {file, line, text}, before: {rax: "0x…", …}, after: {…},
- *                fastpath?: {taken, reason}, events: [event]}]
+ *     exits:    [{n, vcpu, name, reason, rip, linear, bits: 16 | 32 | 64, source?: {file, line, text},
+ *                before: {rax: "0x…", …}, after: {…}, fastpath?: {taken, reason}, events: [event]}]
  *     trace:    [event] where event = {event, vcpu, …its fields, text: "KVM's own words"}
  *     vcpus:    [{index, apicId, mpState, registers: {…}, start: {…}, lapic: {…}, nmiPending, smiPending, initPending,
  *                sipiPending, counters: {…, byReason: {…}}, steps}]
@@ -63,7 +63,9 @@ export function runToJson(run: RunResult, locate?: (address: bigint) => SourcePl
       name: record.name,
       reason: record.reason,
       rip: record.rip,
-      source: place(record.rip),
+      linear: record.linear,
+      bits: record.bits,
+      source: place(record.linear),
       before: generalRegisters(record.before),
       after: generalRegisters(record.after),
       fastpath: record.fastpath,

@@ -94,6 +94,8 @@ export const VMCALL_EXIT: ExitRecord = {
   name: 'vmcall',
   reason: 18,
   rip: 0x1021n,
+  linear: 0x1021n,
+  bits: 64,
   before: generalValues(IPI_BEFORE),
   after: generalValues({ ...IPI_BEFORE, rax: 3n, rip: 0x1024n }),
   events: [
@@ -110,6 +112,8 @@ export const WRMSR_EXIT: ExitRecord = {
   name: 'msr_write',
   reason: 32,
   rip: 0x1030n,
+  linear: 0x1030n,
+  bits: 64,
   before: generalValues(ICR_BEFORE),
   after: generalValues({ ...ICR_BEFORE, rip: 0x1032n }),
   fastpath: { taken: true, reason: 'taken' },

@@ -6,7 +6,7 @@ import { counterLines, endText, finalState, flagsText, notebookExit, notebookExi
 import { noPaint, ranges, vectorSet } from './text.ts';
 
 const OPTIONS = { width: 100, paint: noPaint };
-const SOURCE = { file: 'guest/pv-ipi/send-to-three.S', line: 21, source: '        vmcall', bits: 64 as const };
+const SOURCE = { file: 'guest/pv-ipi/send-to-three.S', line: 21, source: '        vmcall' };
 
 describe('one exit', () => {
   it('tells what a vmcall sent, every register that left, what KVM traced, who was reached and what came back', () => {
@@ -67,7 +67,7 @@ it('stops listing exits at the limit and counts the rest by kind', () => {
 
 describe('what an exit meant', () => {
   const meaning = (name: string, registers: Record<string, bigint>, wide = true) =>
-    exitMeaning({ ...VMCALL_EXIT, name, before: generalValues(registers), events: [] }, wide).text;
+    exitMeaning({ ...VMCALL_EXIT, name, before: generalValues(registers), events: [], bits: wide ? 64 : 32 }).text;
 
   it('reads hypercall arguments at the width of the caller', () => {
     const registers = { rax: 0xf_0000000an, rbx: 0x1_00000001n, rcx: 1n, rdx: 4n, rsi: 0x400n };

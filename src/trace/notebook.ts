@@ -5,6 +5,7 @@
  * Everything here is a function from values to lines of text; terminals, files and expectations belong to others.
  */
 import { Icr } from '../kvm/icr.ts';
+import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 import type { LapicView, RunEnd, RunResult, VcpuView } from '../machine/types.ts';
 import { exitReasonName, kernelVersion } from './exit-names.ts';
@@ -18,8 +19,8 @@ export interface SourcePlace {
   /** 1-based. */
   readonly line: number;
   readonly source: string;
-  /** Code size the assembler was in. */
-  readonly bits?: 16 | 32 | 64;
+  /** The outermost macro call it comes from, if it comes from one. */
+  readonly calledFrom?: { readonly file: string; readonly line: number };
 }
 
 export interface NotebookOptions {
@@ -70,17 +71,13 @@ export function flagsText(rflags: bigint): string {
 
 const baseName = (path: string): string => path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1);
 
-/** 'send-to-three.S:21: vmcall', or '' where the address belongs to no source line. */
+/** 'send-to-three.S:21: vmcall', in a macro 'sender.S:9 (pvipi.inc:14): vmcall', or '' where the address belongs to no line. */
 export function placeText(place: SourcePlace | undefined): string {
-  return place ? `${baseName(place.file)}:${place.line}: ${place.source.replace(/\s+/g, ' ').trim()}` : '';
-}
-
-/** Whether the vCPU that made this exit was in 64-bit mode: the source line knows, else the vCPU's final CS and EFER. */
-function isWide(record: ExitRecord, run: RunResult, place: SourcePlace | undefined): boolean {
-  if (place?.bits) return place.bits === 64;
-  const registers = run.vcpus[record.vcpu]?.registers ?? {};
-  const lma = ((registers.efer ?? 0n) >> 10n) & 1n;
-  return lma === 1n;
+  if (place === undefined) return '';
+  const { file, line, calledFrom } = place;
+  const here = `${baseName(file)}:${line}`;
+  const where = calledFrom ? `${baseName(calledFrom.file)}:${calledFrom.line} (${here})` : here;
+  return `${where}: ${place.source.replace(/\s+/g, ' ').trim()}`;
 }
 
 const isHypercall = (name: string): boolean => name === 'vmcall' || name === 'vmmcall' || name === 'hypercall';
@@ -109,15 +106,13 @@ const ZERO_FIELDS = /( (?:info1|info2|intr_info|error_code|requests) 0x0+)+$/;
 export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult, options: NotebookOptions): string[] {
   const { width, paint, locate } = options;
   const dialect: TraceDialect = run;
-  const place = locate?.(record.rip);
   const reason = exitReasonName(run.vendor, record.reason, kernelVersion(run.era));
-  const wide = isWide(record, run, place);
   const fit = { width, paint };
 
   const head = `#${ordinal}  vCPU ${record.vcpu}  ${reason}`;
-  const where = clip(placeText(place) || `at ${hex(record.rip)}`, width - head.length - 2);
+  const where = clip(placeText(locate?.(record.linear)) || `at ${hex(record.rip)}`, width - head.length - 2);
   const lines = [`${paint('title', head)}  ${paint('dim', where)}`];
-  const meaning = exitMeaning(record, wide);
+  const meaning = exitMeaning(record);
   lines.push(...flow(meaning.label, words(meaning.text), fit));
   lines.push(...flow('left', registerPieces(record.before), { ...fit, gap: '  ' }));
   let label = 'KVM did';
@@ -126,7 +121,7 @@ export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult
     lines.push(...flow(label, words(text, 'dim'), { ...fit, hang: 2 }));
     label = '';
   }
-  if (record.fastpath) {
+  if (record.fastpath && (record.fastpath.taken || meaning.label === 'sent')) {
     const { taken, reason: why } = record.fastpath;
     const text = taken ? 'taken: handled before the ordinary exit handler' : `not taken: ${why}`;
     lines.push(...flow('fastpath', words(text, taken ? 'good' : 'plain'), fit));
@@ -139,16 +134,40 @@ export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult
   const back = registerPieces(record.after, record.before);
   const rest = back.length === 0 ? 'every register unchanged' : 'others unchanged';
   const result: Piece[] = isHypercall(record.name.toLowerCase())
-    ? [{ text: `→ ${hypercallResult(registerOf(record.after, 'rax'), wide)}`, tone: 'changed' }]
+    ? [{ text: `→ ${hypercallResult(registerOf(record.after, 'rax'), record.bits === 64)}`, tone: 'changed' }]
     : [];
   lines.push(...flow('back', [...result, ...back, { text: rest, tone: 'dim' }], { ...fit, gap: '  ' }));
   return lines;
 }
 
-/** All exits up to `limit`, a blank line after each, then how many of which kind were left out. */
+/** Events that tell of a vCPU while no exit is being handled: what it takes along into the guest. */
+const BETWEEN = new Set(['kvm_inj_virq', 'kvm_inj_nmi', 'kvm_inj_exception', 'kvm_pv_eoi']);
+
+/** By exit ordinal from 0, those events of the trace that follow it and belong to no exit. */
+function eventsBetween(run: RunResult, limit: number): Map<number, KvmTraceEvent[]> {
+  const owner = new Map<KvmTraceEvent, number>();
+  for (let i = 0; i <= limit && i < run.exits.length; i += 1)
+    for (const event of run.exits[i].events) owner.set(event, i);
+  const between = new Map<number, KvmTraceEvent[]>();
+  let last = -1;
+  for (const event of run.trace) {
+    const exit = owner.get(event);
+    if (exit !== undefined) last = Math.max(last, exit);
+    else if (last >= 0 && last < limit && BETWEEN.has(event.event))
+      between.set(last, [...(between.get(last) ?? []), event]);
+  }
+  return between;
+}
+
+/** All exits up to `limit`, with what vCPUs took into the guest in between, then how many of which kind were left out. */
 export function* notebookExits(run: RunResult, options: NotebookOptions, limit: number): Generator<string> {
+  const between = eventsBetween(run, limit);
   for (let i = 0; i < run.exits.length && i < limit; i += 1) {
     yield* notebookExit(run.exits[i], i + 1, run, options);
+    for (const event of between.get(i) ?? []) {
+      const text = `${event.event}: ${formatEvent(event, run)}`;
+      yield `    ${options.paint('changed', `→ vCPU ${event.vcpu} enters the guest with`)} ${options.paint('dim', text)}`;
+    }
     yield '';
   }
   if (run.exits.length > limit) {
@@ -240,7 +259,9 @@ function* groupLines(group: readonly VcpuView[], options: NotebookOptions): Gene
   const { registers } = first;
   const ids = group.map((vcpu) => vcpu.apicId);
   const sameIds = group.every((vcpu) => vcpu.apicId === vcpu.index);
-  const place = placeText(locate?.((registers.cs_base ?? 0n) + (registers.rip ?? 0n)));
+  // A halted vCPU has RIP behind its HLT, which is one byte long.
+  const rip = (registers.rip ?? 0n) - (first.mpState === 'halted' ? 1n : 0n);
+  const place = placeText(locate?.((registers.cs_base ?? 0n) + rip));
   const name = vcpuNames(group.map((vcpu) => vcpu.index)) + (sameIds ? '' : ` (APIC id ${ranges(ids)})`);
   yield paint('title', name) +
     `  ${MP_STATES[first.mpState]}, ${modeText(registers)}` +
