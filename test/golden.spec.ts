@@ -1,8 +1,9 @@
 /**
- * Replays recordings of a real KVM (Linux 6.18.15, kvm_amd) against era 6.18: one ICR write or one SEND_IPI hypercall per line and
- * everything it changed. A file is replayed whole; one line that disagrees fails it.
+ * Replays recordings of a real KVM (Linux 6.18.15, kvm_amd) against era 6.18: one ICR write or one SEND_IPI hypercall
+ * per line and everything it changed. A file is replayed whole; one line that disagrees fails it.
  *
- * A recording reads, per vCPU and in this order, LAPIC, vCPU events, MP state (which carries out a pending INIT or SIPI) and CS.
+ * A recording reads, per vCPU and in this order, LAPIC, vCPU events, MP state (which carries out a pending INIT or
+ * SIPI) and CS.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -200,7 +201,9 @@ interface MsrLine {
   readonly writeffffffff: boolean;
 }
 
-/** The state in which sequences and the MSR survey start: TMR {32, 236}, IRR {33}, ISR {68} on all vCPUs but the first. */
+/**
+ * The state in which sequences and the MSR survey start: TMR {32, 236}, IRR {33}, ISR {68} on all vCPUs but the first.
+ */
 function occupy(replay: Replay): void {
   for (const { lapic, index } of replay.kvm.vcpus) {
     if (index === 0) continue;

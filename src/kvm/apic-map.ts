@@ -1,6 +1,7 @@
 /**
- * KVM's per-VM table from APIC id to local APIC (`struct kvm_apic_map`): how it is built per version, which destinations
- * it answers quickly, and the rule that matches one APIC against a destination when it cannot (lapic.c, irq_comm.c).
+ * KVM's per-VM table from APIC id to local APIC (`struct kvm_apic_map`): how it is built per version, which
+ * destinations it answers quickly, and the rule that matches one APIC against a destination when it cannot (lapic.c,
+ * irq_comm.c).
  */
 import type { Era } from './eras.ts';
 import {
@@ -151,7 +152,8 @@ function logicalSlot(mode: LogicalMode, id: number): number {
 }
 
 /**
- * Whether `dest` is a broadcast for the fast delivery (kvm_apic_is_broadcast_dest). `fromX2apic`: an IPI of an APIC in x2APIC mode.
+ * Whether `dest` is a broadcast for the fast delivery (kvm_apic_is_broadcast_dest). `fromX2apic`: an IPI of an APIC in
+ * x2APIC mode.
  */
 export function isBroadcast(map: ApicMap, x2apicApi: number, fromX2apic: boolean, dest: number): boolean {
   if ((x2apicApi & X2APIC_API_NO_BROADCAST_QUIRK) !== 0) {
@@ -160,7 +162,9 @@ export function isBroadcast(map: ApicMap, x2apicApi: number, fromX2apic: boolean
   return dest === (fromX2apic ? X2APIC_BROADCAST : XAPIC_BROADCAST);
 }
 
-/** Whether the map can deliver this message (kvm_irq_delivery_to_apic_fast): FAST or NOT_FAST_*. Pure; nothing is sent. */
+/**
+ * Whether the map can deliver this message (kvm_irq_delivery_to_apic_fast): FAST or NOT_FAST_*. Pure; nothing is sent.
+ */
 export function fastDelivery(
   map: ApicMap | null,
   x2apicApi: number,
@@ -178,8 +182,8 @@ export function fastDelivery(
 }
 
 /**
- * Whether `target` is addressed by `dest` without shorthand (kvm_apic_match_dest).
- * `isIpi`: the message comes from an APIC; others (KICK_CPU) see 0xFF as broadcast in x2APIC mode too unless the quirk is off.
+ * Whether `target` is addressed by `dest` without shorthand (kvm_apic_match_dest). `isIpi`: the message comes from an
+ * APIC; others (KICK_CPU) see 0xFF as broadcast in x2APIC mode too unless the quirk is off.
  */
 export function matches(
   target: Lapic,

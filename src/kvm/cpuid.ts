@@ -1,6 +1,7 @@
 /**
- * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. That is integer x86-64
- * without FPU, MMX, SSE, PAT, 1-GiB pages, XSAVE or TSC-deadline timer (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
+ * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. That is
+ * integer x86-64 without FPU, MMX, SSE, PAT, 1-GiB pages, XSAVE or TSC-deadline timer (SDM vol. 2, CPUID; KVM's leaves:
+ * cpuid.rst).
  */
 import type { Vendor } from '../cpu/cpu.ts';
 import type { Era } from './eras.ts';

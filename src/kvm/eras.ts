@@ -3,8 +3,9 @@
  * v4.19-rc1 (where KVM_HC_SEND_IPI appeared) and v7.1, with the version that changed it and the commit.
  * Handlers read a field of `Era`; nothing else in the project compares version numbers.
  *
- * Not modelled, because a 64-bit host with SMM and next-RIP support cannot tell: the SEND_IPI case missing from 32-bit host
- * builds before v5.0, the SMM support test of v6.2, the next-RIP tests of v6.2-v6.4 and v6.18, SRCU around the fastpath (v6.5).
+ * Not modelled, because a 64-bit host with SMM and next-RIP support cannot tell: the SEND_IPI case missing from 32-bit
+ * host builds before v5.0, the SMM support test of v6.2, the next-RIP tests of v6.2-v6.4 and v6.18, SRCU around the
+ * fastpath (v6.5).
  */
 import { KvmscopeError } from '../errors.ts';
 
@@ -294,8 +295,9 @@ const COMPARISONS: Readonly<Record<string, (a: number, b: number) => boolean>> =
 };
 
 /**
- * Whether `era` lies in `range`: terms separated by blanks (all must hold) or commas (any may): `>=4.19`, `<5.6`, `>=5.6 <6.12`,
- * `5.7..6.11`, `6.18`. An rc comes before its release, so `5.6-rc1` is `<5.6`. Throws KvmscopeError('usage') for anything else.
+ * Whether `era` lies in `range`: terms separated by blanks (all must hold) or commas (any may): `>=4.19`, `<5.6`,
+ * `>=5.6 <6.12`, `5.7..6.11`, `6.18`. An rc comes before its release, so `5.6-rc1` is `<5.6`. Throws
+ * KvmscopeError('usage') for anything else.
  */
 export function eraMatches(range: string, era: Era): boolean {
   const alternatives = range.split(',').map((part) => part.trim());

@@ -40,8 +40,8 @@ const BY_DELIVERY: readonly FastpathVerdict[] = [];
 }
 
 /**
- * Verdict for a write of `hi:lo` to the x2APIC ICR. `delivery` is the answer of `fastDelivery`; it counts from v6.18 on,
- * when KVM began to take whatever the APIC map can deliver.
+ * Verdict for a write of `hi:lo` to the x2APIC ICR. `delivery` is the answer of `fastDelivery`; it counts from v6.18
+ * on, when KVM began to take whatever the APIC map can deliver.
  */
 export function icrVerdict(era: Era, x2apic: boolean, lo: number, hi: number, delivery: number): FastpathVerdict {
   if (!era.fastpath) return VERDICT.noFastpath;

@@ -1,7 +1,7 @@
 /**
- * KVM hypercalls (Documentation/virt/kvm/x86/hypercalls.rst; kvm_emulate_hypercall): one table of numbers, one function each.
- * Number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. A number without a row, or a row this version does not have yet,
- * is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
+ * KVM hypercalls (Documentation/virt/kvm/x86/hypercalls.rst; kvm_emulate_hypercall): one table of numbers, one function
+ * each. Number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. A number without a row, or a row this version
+ * does not have yet, is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
  */
 import { R_RBX, R_RCX, R_RDX, R_RSI, R_TSC_OFFSET } from '../cpu/core/layout.ts';
 import type { Cpu } from '../cpu/cpu.ts';
@@ -66,7 +66,9 @@ export interface HypercallRow {
 
 const always = () => true;
 
-/** Sorted by number. 2 MMU_OP, 3 FEATURES, 4 PPC_MAP_MAGIC_PAGE and 6-8 MIPS_* have no row: x86 KVM answers -KVM_ENOSYS. */
+/**
+ * Sorted by number. 2 MMU_OP, 3 FEATURES, 4 PPC_MAP_MAGIC_PAGE and 6-8 MIPS_* have no row: x86 KVM answers -KVM_ENOSYS.
+ */
 export const HYPERCALLS: readonly HypercallRow[] = [
   { nr: 1, name: 'VAPIC_POLL_IRQ', feature: -1, since: always, call: () => 0 },
   { nr: 5, name: 'KICK_CPU', feature: PV_UNHALT, since: always, call: kickCpu },
@@ -85,7 +87,10 @@ export function hypercallTable(era: Era): readonly (HypercallRow | undefined)[] 
 
 // ---- SEND_IPI ----
 
-/** KVM_HC_SEND_IPI (kvm_pv_send_ipi): RBX, RCX bitmaps, RDX lowest APIC id, RSI an ICR low word. Returns how many accepted. */
+/**
+ * KVM_HC_SEND_IPI (kvm_pv_send_ipi): RBX, RCX bitmaps, RDX lowest APIC id, RSI an ICR low word. Returns how many
+ * accepted.
+ */
 function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
   const { era } = kvm;
@@ -138,7 +143,10 @@ function sendHalf(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
   return count;
 }
 
-/** SEND_IPI as first merged: `min` is signed, no bound and no test for an empty slot. Stops at the first id the host would trip over. */
+/**
+ * SEND_IPI as first merged: `min` is signed, no bound and no test for an empty slot. Stops at the first id the host
+ * would trip over.
+ */
 function sendIpiUnchecked(kvm: HypercallContext, vcpu: KvmVcpu, map: ApicMap, long: boolean, icr: number): number {
   const { state } = vcpu;
   const min = state.lo(R_RDX) | 0;
@@ -191,7 +199,10 @@ function schedYield(kvm: HypercallContext, vcpu: KvmVcpu): number {
 const NANOSECONDS = 1_000_000_000n;
 const CLOCK_PAIRING_BYTES = 64;
 
-/** KVM_HC_CLOCK_PAIRING: RBX = guest-physical address of {s64 sec, s64 nsec, u64 tsc, u32 flags, 36 zero bytes}, RCX = 0 (wall clock). */
+/**
+ * KVM_HC_CLOCK_PAIRING: RBX = guest-physical address of {s64 sec, s64 nsec, u64 tsc, u32 flags, 36 zero bytes}, RCX = 0
+ * (wall clock).
+ */
 function clockPairing(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
   if (state.lo(R_RCX) !== 0 || (long && state.hi(R_RCX) !== 0)) return -KVM_EOPNOTSUPP;

@@ -66,7 +66,10 @@ export interface IcrFields {
   readonly reserved: number;
 }
 
-/** A decoded ICR. `Icr.fromX2(v).toX2()` and `Icr.fromXapic(lo, hi).toXapic()` are identities (xAPIC: but for ICR2[23:0]). */
+/**
+ * A decoded ICR. `Icr.fromX2(v).toX2()` and `Icr.fromXapic(lo, hi).toXapic()` are identities (xAPIC: but for
+ * ICR2[23:0]).
+ */
 export class Icr implements IcrFields {
   readonly vector: number;
   readonly mode: DeliveryMode;
@@ -78,7 +81,10 @@ export class Icr implements IcrFields {
   readonly busy: boolean;
   readonly reserved: number;
 
-  /** Fields left out: Fixed, physical, de-asserted edge, no shorthand, destination 0 (what Linux writes for a plain IPI). */
+  /**
+   * Fields left out: Fixed, physical, de-asserted edge, no shorthand, destination 0 (what Linux writes for a plain
+   * IPI).
+   */
   constructor(fields: Partial<IcrFields> & Pick<IcrFields, 'vector'>) {
     this.vector = fields.vector & ICR_VECTOR;
     this.mode = fields.mode ?? 'fixed';

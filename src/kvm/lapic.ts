@@ -1,11 +1,13 @@
 /**
- * The local APIC of one vCPU (`struct kvm_lapic`; SDM vol. 3, chapter 11): registers, the IRR/ISR/TMR sets, priority, EOI, and
- * `accept`, which takes one interrupt message. It knows no other APIC: a register write returns what the VM has to do, and the
- * message to route stands in `message`.
+ * The local APIC of one vCPU (`struct kvm_lapic`; SDM vol. 3, chapter 11): registers, the IRR/ISR/TMR sets, priority,
+ * EOI, and `accept`, which takes one interrupt message. It knows no other APIC: a register write returns what the VM
+ * has to do, and the message to route stands in `message`.
  *
- * What is accepted but not meant for the IRR (NMI, SMI, INIT, SIPI, the PV kick) waits here until the vCPU evaluates it.
+ * What is accepted but not meant for the IRR (NMI, SMI, INIT, SIPI, the PV kick) waits here until the vCPU evaluates
+ * it.
  *
- * Not modelled yet: the timer. TMICT, TDCR, LVTT and IA32_TSC_DEADLINE keep what is written, TMCCT reads 0 and nothing fires.
+ * Not modelled yet: the timer. TMICT, TDCR, LVTT and IA32_TSC_DEADLINE keep what is written, TMCCT reads 0 and nothing
+ * fires.
  */
 import type { Era } from './eras.ts';
 import {
@@ -455,8 +457,8 @@ export class Lapic {
   }
 
   /**
-   * Writes the 32-bit register at `offset` (kvm_lapic_reg_write) in xAPIC or x2APIC mode. For ICR in x2APIC mode use `writeX2Icr`.
-   * Returns WRITE_* bits.
+   * Writes the 32-bit register at `offset` (kvm_lapic_reg_write) in xAPIC or x2APIC mode. For ICR in x2APIC mode use
+   * `writeX2Icr`. Returns WRITE_* bits.
    */
   write(offset: number, value: number): number {
     const r = this.registers;

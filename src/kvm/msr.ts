@@ -1,10 +1,11 @@
 /**
- * The MSRs KVM answers, as one table: a row says what a read gives and which writes are refused. An MSR without a row raises #GP.
- * The x2APIC range (0x800 …) is not here but in x86.ts: its registers are the LAPIC's and its writes send messages.
- * FS/GS bases, SYSCALL, SYSENTER and TSC_AUX are handled by the CPU without an exit; their rows serve KVM_GET/SET_MSRS.
+ * The MSRs KVM answers, as one table: a row says what a read gives and which writes are refused. An MSR without a row
+ * raises #GP. The x2APIC range (0x800 …) is not here but in x86.ts: its registers are the LAPIC's and its writes send
+ * messages. FS/GS bases, SYSCALL, SYSENTER and TSC_AUX are handled by the CPU without an exit; their rows serve
+ * KVM_GET/SET_MSRS.
  *
- * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE, IA32_TSC_DEADLINE, and the PV MSRs (kvmclock,
- * steal time, async page faults, PV EOI, poll control), whose validity rules are checked all the same.
+ * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE, IA32_TSC_DEADLINE, and the PV MSRs
+ * (kvmclock, steal time, async page faults, PV EOI, poll control), whose validity rules are checked all the same.
  */
 import * as R from '../cpu/core/layout.ts';
 import type { Vendor } from '../cpu/cpu.ts';

@@ -1,6 +1,6 @@
 /**
- * KVM's trace events as values, with the fields of arch/x86/kvm/trace.h. Text is made by `src/trace/`, one formatter per event.
- * 64-bit fields are bigints in [0, 2^64). Every event carries the index of the vCPU whose thread emitted it.
+ * KVM's trace events as values, with the fields of arch/x86/kvm/trace.h. Text is made by `src/trace/`, one formatter
+ * per event. 64-bit fields are bigints in [0, 2^64). Every event carries the index of the vCPU whose thread emitted it.
  */
 export type KvmTraceEvent = { readonly vcpu: number } & (
   | { readonly event: 'kvm_entry'; readonly rip: bigint; readonly intrInfo: number; readonly errorCode: number }

@@ -45,7 +45,10 @@ export interface ExitRecord {
   readonly linear: bigint;
   /** Code size of the vCPU at the exit: 64-bit mode, or CS.D. It decides the width of hypercall arguments. */
   readonly bits: 16 | 32 | 64;
-  /** rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8-r15, rip, rflags (order of GENERAL_REGISTERS) at the exit and when it had been handled. */
+  /**
+   * rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8-r15, rip, rflags (order of GENERAL_REGISTERS) at the exit and when it
+   * had been handled.
+   */
   readonly before: readonly bigint[];
   readonly after: readonly bigint[];
   /** Verdict of the WRMSR fastpath for this exit, if it was asked. */
@@ -57,7 +60,10 @@ export interface ExitRecord {
 /** The fastpath's pure decision (spec section 6.5), and why. */
 export interface FastpathVerdict {
   readonly taken: boolean;
-  /** Short stable words, e.g. 'taken', 'delivery mode is not Fixed', 'logical destination', 'shorthand', 'broadcast', 'reserved bits', 'not x2APIC'. */
+  /**
+   * Short stable words, e.g. 'taken', 'delivery mode is not Fixed', 'logical destination', 'shorthand', 'broadcast',
+   * 'reserved bits', 'not x2APIC'.
+   */
   readonly reason: string;
 }
 
@@ -110,7 +116,9 @@ export interface VcpuCounters {
   signal_exits: number;
   directed_yield_attempted: number;
   directed_yield_successful: number;
-  /** Exits by name, e.g. {vmcall: 1, msr_write: 2}. Counts every exit, also those KVM's own `exits` misses before v6.4. */
+  /**
+   * Exits by name, e.g. {vmcall: 1, msr_write: 2}. Counts every exit, also those KVM's own `exits` misses before v6.4.
+   */
   byReason: Record<string, number>;
   /** WRMSR fastpath hits. Not a KVM counter. */
   fastpath: number;

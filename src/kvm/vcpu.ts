@@ -99,13 +99,18 @@ export class KvmVcpu {
   ioString = false;
   /** COMPLETE_*. */
   completion: number = COMPLETE_NOTHING;
-  /** RIP still points at an instruction whose memory or string-I/O access was completed: it must run to its end before any event. */
+  /**
+   * RIP still points at an instruction whose memory or string-I/O access was completed: it must run to its end before
+   * any event.
+   */
   finishing = false;
   /** vcpu->arch.nmi_pending: NMIs evaluated and not yet injected. */
   nmiLatched = 0;
   /** Exception that the next entry injects, -1 if none; with its error code, -1 if it has none. */
   exceptionVector = -1;
   exceptionError = -1;
+  /** Error code of the event last injected. */
+  injectedError = 0;
   /** TPR class below which Intel takes a TPR_BELOW_THRESHOLD exit; 0: never. */
   tprThreshold = 0;
   /** Values of the MSRs that are only stored, by number. */

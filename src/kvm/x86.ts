@@ -1,16 +1,16 @@
 /**
- * `struct kvm` and the vCPU run loop (arch/x86/kvm/x86.c): KVM_RUN, event evaluation before an entry, exit handling after it,
- * message routing between local APICs, and the effect of the WRMSR fastpath. One `Kvm` is one VM over one `Cpu`.
+ * `struct kvm` and the vCPU run loop (arch/x86/kvm/x86.c): KVM_RUN, event evaluation before an entry, exit handling
+ * after it, message routing between local APICs, and the effect of the WRMSR fastpath. One `Kvm` is one VM over one
+ * `Cpu`.
  *
  * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
  *
- * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, the LAPIC timer, I/O APIC, PIC and PIT,
- * PV EOI, kvmclock, steal time and async page faults, nested guests, Hyper-V and Xen interfaces, user-space MSR exits,
- * PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
+ * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, the LAPIC timer, I/O APIC, PIC and
+ * PIT, PV EOI, kvmclock, steal time and async page faults, nested guests, Hyper-V and Xen interfaces, user-space MSR
+ * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
  */
 import {
   INTERCEPT_PAUSE,
-  R_ATTR,
   R_BASE,
   R_CR0,
   R_CR2,
@@ -21,7 +21,6 @@ import {
   R_RDX,
   R_RFLAGS,
   R_RIP,
-  R_RSI,
   R_SEL,
   R_TSC_OFFSET,
   SEG_CS,
@@ -39,9 +38,8 @@ import type {
   RdmsrExit,
   WrmsrExit,
 } from '../cpu/exit.ts';
-import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
-import { ApicMap, bitCount, FAST, fastDelivery, matches, nthBit } from './apic-map.ts';
+import { type ApicMap, FAST } from './apic-map.ts';
 import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
@@ -56,23 +54,8 @@ import {
   KVM_ENOSYS,
   KVM_EPERM,
 } from './hypercall.ts';
-import {
-  ICR_ASSERT,
-  ICR_BUSY,
-  ICR_LEVEL,
-  ICR_LOGICAL,
-  ICR_MODE,
-  ICR_MODE_SHIFT,
-  ICR_RESERVED,
-  ICR_SHORTHAND,
-  ICR_SHORTHAND_SHIFT,
-  ICR_VECTOR,
-  MODE_LOWEST,
-  SHORTHAND_ALL_BUT_SELF,
-  SHORTHAND_NONE,
-  SHORTHAND_SELF,
-  XAPIC_BROADCAST,
-} from './icr.ts';
+import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED } from './icr.ts';
+import { Router } from './irq-comm.ts';
 import {
   APIC_ICR,
   APIC_ICR2,
@@ -84,9 +67,9 @@ import {
   WRITE_SEND,
 } from './lapic.ts';
 import { CLEARED_BY_INIT, type MsrContext, msrRow } from './msr.ts';
+import { join64, Observation } from './observation.ts';
 import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
-import type { KvmTraceEvent } from './trace.ts';
-import type { ExitRecord, FastpathVerdict, KvmObserver, KvmOptions, MpState, VcpuRunResult } from './types.ts';
+import type { FastpathVerdict, KvmOptions, MpState, VcpuRunResult } from './types.ts';
 import {
   COMPLETE_HYPERCALL,
   COMPLETE_IO,
@@ -147,22 +130,10 @@ const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
 const YIELD: VcpuRunResult = Object.freeze({ kind: 'yield' });
 const SHUTDOWN: VcpuRunResult = Object.freeze({ kind: 'shutdown' });
 
-/** D in a segment attribute word: 32-bit code (SDM vol. 3, 24.4.1). */
-const ATTR_CS_D = 0x4000;
-
-/** An ExitRecord that is still being filled. */
-interface OpenRecord {
-  readonly name: string;
-  readonly reason: number;
-  readonly rip: bigint;
-  readonly linear: bigint;
-  readonly bits: 16 | 32 | 64;
-  readonly before: readonly bigint[];
-  readonly events: KvmTraceEvent[];
-  fastpath: FastpathVerdict | undefined;
-}
-
-/** Legacy and REX prefixes the instruction emulator skips to find a wrong-vendor hypercall. LOCK is not among them: it is #UD. */
+/**
+ * Legacy and REX prefixes the instruction emulator skips to find a wrong-vendor hypercall. LOCK is not among them: it
+ * is #UD.
+ */
 const isPrefix = (byte: number, long: boolean): boolean =>
   [0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65].includes(byte) || (long && (byte & 0xf0) === 0x40);
 
@@ -176,26 +147,17 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly pvFeatures: number;
   readonly allowedPvFeatures: number;
 
-  private readonly lapics: readonly Lapic[];
-  private readonly x2apicApi: number;
-  private readonly vectorHashing: boolean;
   private readonly disabledQuirks: number;
   private readonly hypercalls: readonly (HypercallRow | undefined)[];
   private readonly exitTable: readonly VendorExit[];
   private readonly nativeHypercall: Uint8Array;
-  private readonly observer: KvmObserver | undefined;
-  /** Somebody listens: record registers and events. */
-  private readonly observing: boolean;
+  /** Null: nobody listens. */
+  private readonly trace: Observation | null;
+  private readonly router: Router;
   /** kvm_exit comes before the fastpath's events. */
   private readonly exitTracedFirst: boolean;
   private readonly deadlineIsFast: boolean;
-  /** By vCPU: the exit being handled. */
-  private readonly records: (OpenRecord | null)[];
-  /** By vCPU: error code of the event last injected, for kvm_entry. */
-  private readonly injectedErrors: Uint32Array;
 
-  private map: ApicMap | null = null;
-  private mapDirty = true;
   /** The vCPU inside `run`. */
   private running: KvmVcpu | null = null;
   private yieldRequested = false;
@@ -207,9 +169,9 @@ export class Kvm implements HypercallContext, MsrContext {
   private dataHi = 0;
 
   /**
-   * Creates the VM on `options.cpu` and resets every vCPU, registers and LAPIC: write the boot state afterwards.
-   * vCPU id 0 is the bootstrap processor and RUNNABLE, the others are UNINITIALIZED. Throws KvmscopeError('usage') for an unknown
-   * era and for ids that are not integers, repeated, or beyond what the era allows.
+   * Creates the VM on `options.cpu` and resets every vCPU, registers and LAPIC: write the boot state afterwards. vCPU
+   * id 0 is the bootstrap processor and RUNNABLE, the others are UNINITIALIZED. Throws KvmscopeError('usage') for an
+   * unknown era and for ids that are not integers, repeated, or beyond what the era allows.
    */
   constructor(options: KvmOptions) {
     const { cpu } = options;
@@ -217,15 +179,11 @@ export class Kvm implements HypercallContext, MsrContext {
     this.era = era;
     this.cpu = cpu;
     this.vendor = cpu.vendor;
-    this.x2apicApi = options.x2apicApi ?? 0;
-    this.vectorHashing = options.vectorHashing ?? true;
     this.disabledQuirks = options.disabledQuirks ?? 0;
     this.exitHypercalls = options.exitHypercalls ?? 0;
     this.pvFeatures = (options.pvFeatures ?? defaultPvFeatures(era)) >>> 0;
     const enforced = (options.enforcePvFeatures ?? false) && era.pvEnforcement;
     this.allowedPvFeatures = enforced ? this.pvFeatures : 0xffffffff;
-    this.observer = options.observer;
-    this.observing = options.observer !== undefined;
     const intel = cpu.vendor === 'intel';
     this.exitTable = intel ? VMX_EXITS : SVM_EXITS;
     this.nativeHypercall = intel ? VMX_HYPERCALL : SVM_HYPERCALL;
@@ -243,16 +201,22 @@ export class Kvm implements HypercallContext, MsrContext {
       state.intercepts = INTERCEPT_PAUSE;
       return new KvmVcpu({ index, vcpuId, state, era, exitTable: this.exitTable, lint0Reenabled });
     });
-    this.lapics = this.vcpus.map((vcpu) => vcpu.lapic);
-    this.records = this.vcpus.map(() => null);
-    this.injectedErrors = new Uint32Array(ids.length);
+    this.trace =
+      options.observer === undefined ? null : new Observation(options.observer, this.exitTable, this.vcpus.length);
+    this.router = new Router({
+      lapics: this.vcpus.map((vcpu) => vcpu.lapic),
+      era,
+      x2apicApi: options.x2apicApi ?? 0,
+      vectorHashing: options.vectorHashing ?? true,
+      sink: this,
+    });
   }
 
   // ---- the ioctls ----
 
   /**
-   * KVM_RUN of vCPU `index`: enters the guest again and again until `budget` is used up (steps, plus one per exit) or something
-   * needs the caller. The result is reused by the next call.
+   * KVM_RUN of vCPU `index`: enters the guest again and again until `budget` is used up (steps, plus one per exit) or
+   * something needs the caller. The result is reused by the next call.
    */
   run(index: number, budget: number): VcpuRunResult {
     if (this.hostBug !== null) return this.hostBug;
@@ -273,17 +237,13 @@ export class Kvm implements HypercallContext, MsrContext {
   completeIo(index: number, value: number): void {
     const vcpu = this.takeCompletion(index, COMPLETE_IO, 'io');
     vcpu.state.completeIo(value);
-    if (this.observing && vcpu.io.direction === 'in') {
-      const { port, size } = vcpu.io;
-      const seen = size === 4 ? value >>> 0 : value & ((1 << (size * 8)) - 1);
-      this.emit({ event: 'kvm_pio', vcpu: index, write: false, port, size, value: seen });
-    }
+    if (vcpu.io.direction === 'in') this.trace?.port(vcpu, false, vcpu.io.port, vcpu.io.size, value);
     if (vcpu.ioString) {
       vcpu.finishing = true;
       return;
     }
     this.singleStep(vcpu);
-    if (this.observing) this.finishRecord(vcpu);
+    this.trace?.close(vcpu);
   }
 
   /** Finishes an `mmio` result: `value` is what a read returns; ignored for a write. */
@@ -299,7 +259,7 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.state.put(R_RAX, BigInt.asUintN(vcpu.state.is64bit ? 64 : 32, ret));
     if (!this.era.hypercallCountedFirst) vcpu.counters.hypercalls++;
     this.skip(vcpu);
-    if (this.observing) this.finishRecord(vcpu);
+    this.trace?.close(vcpu);
   }
 
   /** Whether KVM_RUN would get anywhere: RUNNABLE, or asleep with something pending that wakes it. */
@@ -317,10 +277,12 @@ export class Kvm implements HypercallContext, MsrContext {
   /** KVM_GET_MSRS; undefined: the guest would get #GP. */
   getMsr(index: number, msr: number, hostInitiated = true): bigint | undefined {
     if (!this.readMsr(this.vcpu(index), msr >>> 0, hostInitiated)) return undefined;
-    return (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
+    return join64(this.dataLo, this.dataHi);
   }
 
-  /** KVM_GET_MP_STATE: unlike `mpState` it carries out a pending INIT or SIPI first, and shows a PV kick as RUNNABLE. */
+  /**
+   * KVM_GET_MP_STATE: unlike `mpState` it carries out a pending INIT or SIPI first, and shows a PV kick as RUNNABLE.
+   */
   getMpState(index: number): MpState {
     const vcpu = this.vcpu(index);
     this.acceptInitSipi(vcpu);
@@ -330,7 +292,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** KVM_SET_LAPIC: 64 registers, slot = offset / 16. */
   setLapic(index: number, registers: Uint32Array): void {
     this.vcpu(index).lapic.load(registers);
-    this.mapDirty = true;
+    this.router.invalidateMap();
   }
 
   private vcpu(index: number): KvmVcpu {
@@ -373,7 +335,7 @@ export class Kvm implements HypercallContext, MsrContext {
           this.evaluateEvents(vcpu);
           if (vcpu.mp !== MP_RUNNABLE) continue;
         }
-        if (this.observing) this.traceEntry(vcpu);
+        this.trace?.entry(vcpu);
         vcpu.mode = IN_GUEST;
       } else if (left <= 0) {
         return BUDGET;
@@ -392,8 +354,8 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   /**
-   * Lets the CPU execute the rest of an instruction whose access was answered: in KVM the emulator has done that before the next
-   * entry. Further accesses of the same instruction belong to the same exit.
+   * Lets the CPU execute the rest of an instruction whose access was answered: in KVM the emulator has done that before
+   * the next entry. Further accesses of the same instruction belong to the same exit.
    */
   private finishInstruction(vcpu: KvmVcpu): number {
     const { state } = vcpu;
@@ -404,7 +366,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (exit.reason === 'mmio') return this.accessMemory(vcpu, exit);
     if (exit.reason === 'io') return this.accessPort(vcpu, exit);
     vcpu.finishing = false;
-    if (this.observing) this.finishRecord(vcpu);
+    this.trace?.close(vcpu);
     return exit.reason === 'budget' ? NEXT : this.handleExit(vcpu, exit);
   }
 
@@ -423,7 +385,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const info = this.vendor === 'intel' ? (INFO_EXTERNAL | RESCHEDULE_VECTOR) >>> 0 : 0;
     this.leave(vcpu, X.EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
     vcpu.counters.irq_exits++;
-    if (this.observing) this.finishRecord(vcpu);
+    this.trace?.close(vcpu);
   }
 
   // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
@@ -449,7 +411,7 @@ export class Kvm implements HypercallContext, MsrContext {
         vcpu.nmiLatched--;
         counters.nmi_injections++;
         this.inject(vcpu, INFO_NMI, 0);
-        if (this.observing) this.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
+        this.trace?.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
         canInject = false;
       }
       if (vcpu.nmiLatched > 0) state.window |= WINDOW_NMI;
@@ -459,9 +421,7 @@ export class Kvm implements HypercallContext, MsrContext {
       if (canInject && vcpu.interruptAllowed) {
         lapic.acknowledge(vector);
         counters.irq_injections++;
-        if (this.observing) {
-          this.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
-        }
+        this.trace?.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
         this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
       }
       if (lapic.deliverable() >= 0) state.window |= WINDOW_INTERRUPT;
@@ -484,15 +444,13 @@ export class Kvm implements HypercallContext, MsrContext {
     // A fault pushes RF = 1, so that an instruction breakpoint does not hit again after the handler (SDM vol. 3, 18.3.1.1).
     const { state } = vcpu;
     if (((TRAPS_AND_ABORTS >>> vector) & 1) === 0) state.set(R_RFLAGS, state.lo(R_RFLAGS) | RFLAGS_RF, 0);
-    if (this.observing) {
-      const errorCode = error >= 0 ? error : null;
-      this.emit({ event: 'kvm_inj_exception', vcpu: vcpu.index, vector, errorCode, reinjected: false });
-    }
+    const errorCode = error >= 0 ? error : null;
+    this.trace?.emit({ event: 'kvm_inj_exception', vcpu: vcpu.index, vector, errorCode, reinjected: false });
     this.inject(vcpu, info, Math.max(0, error));
   }
 
   private inject(vcpu: KvmVcpu, info: number, error: number): void {
-    this.injectedErrors[vcpu.index] = error;
+    vcpu.injectedError = error;
     vcpu.state.inject(info, error, 0);
   }
 
@@ -534,7 +492,7 @@ export class Kvm implements HypercallContext, MsrContext {
     for (const msr of CLEARED_BY_INIT) vcpu.msrs.delete(msr);
     state.reset('init', signature(this.vendor));
     state.window = 0;
-    this.mapDirty = true;
+    this.router.invalidateMap();
   }
 
   // ---- after an exit ----
@@ -547,9 +505,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Closes the exit's record unless user space has to finish the exit. */
   private done(vcpu: KvmVcpu, next: number): number {
-    if (this.observing && next !== RESUME && vcpu.completion === COMPLETE_NOTHING && !vcpu.finishing) {
-      this.finishRecord(vcpu);
-    }
+    if (next !== RESUME && vcpu.completion === COMPLETE_NOTHING && !vcpu.finishing) this.trace?.close(vcpu);
     return next;
   }
 
@@ -622,9 +578,9 @@ export class Kvm implements HypercallContext, MsrContext {
   private leave(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
     this.count(vcpu, kind);
     vcpu.counters.exits++;
-    if (!this.observing) return;
-    this.openRecord(vcpu, kind);
-    this.traceExit(vcpu, kind, info1, info2, intrInfo);
+    if (this.trace === null) return;
+    this.trace.open(vcpu, kind);
+    this.trace.exit(vcpu, kind, info1, info2, intrInfo);
   }
 
   private count(vcpu: KvmVcpu, kind: number): void {
@@ -653,7 +609,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private toUser(vcpu: KvmVcpu, result: VcpuRunResult, reason: string): number {
     this.result = result;
-    if (this.observing) this.emit({ event: 'kvm_userspace_exit', vcpu: vcpu.index, reason });
+    this.trace?.userspaceExit(vcpu, reason);
     return RETURN;
   }
 
@@ -669,7 +625,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const { state, counters } = vcpu;
     this.leave(vcpu, X.EXIT_HYPERCALL, 0n, 0n, 0);
     if (this.era.hypercallCountedFirst) counters.hypercalls++;
-    if (this.observing) this.traceHypercall(vcpu);
+    this.trace?.hypercall(vcpu);
     const long = state.is64bit;
     const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
     if (ret >= EXIT_TO_USER) {
@@ -731,12 +687,12 @@ export class Kvm implements HypercallContext, MsrContext {
   private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
     const { msr, dataLo, dataHi } = exit;
     this.count(vcpu, X.EXIT_WRMSR);
-    if (this.observing) this.openRecord(vcpu, X.EXIT_WRMSR);
+    this.trace?.open(vcpu, X.EXIT_WRMSR);
     if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
     vcpu.counters.exits++;
-    if (this.observing && !(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
+    if (!(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
     const ok = this.writeMsr(vcpu, msr, dataLo, dataHi, false);
-    if (this.observing) this.traceMsr(vcpu, true, msr, dataLo, dataHi, !ok);
+    this.trace?.msr(vcpu, true, msr, dataLo, dataHi, !ok);
     if (ok) this.skip(vcpu);
     else this.queueException(vcpu, VECTOR_GP, 0);
     return NEXT;
@@ -744,28 +700,24 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Offers a WRMSR exit to the fastpath; true if it was handled completely, counters and trace included. */
   private tryFastpath(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
-    if (this.observing && this.exitTracedFirst) this.traceWrmsrExit(vcpu);
+    if (this.exitTracedFirst) this.traceWrmsrExit(vcpu);
     const { era } = this;
     const { lapic } = vcpu;
     let verdict: FastpathVerdict;
     if (msr === MSR_X2APIC_ICR) {
-      const delivery = era.fastpathFixedPhysicalOnly
-        ? FAST
-        : fastDelivery(this.apicMap(), this.x2apicApi, lapic.x2apic, lo, hi >>> 0);
+      const delivery = era.fastpathFixedPhysicalOnly ? FAST : this.router.delivery(lapic, lo, hi >>> 0);
       verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
     } else {
       verdict = msr === MSR_TSC_DEADLINE && this.deadlineIsFast ? VERDICT.taken : VERDICT.otherMsr;
     }
-    if (this.observing) (this.records[vcpu.index] as OpenRecord).fastpath = verdict;
+    this.trace?.verdict(vcpu, verdict);
     if (!verdict.taken) return false;
 
     vcpu.counters.fastpath++;
     if (msr === MSR_X2APIC_ICR) this.fastpathIcr(vcpu, lo, hi);
     else this.writeMsr(vcpu, msr, lo, hi, false);
-    if (this.observing) {
-      this.traceMsr(vcpu, true, msr, lo, hi, false);
-      if (!this.exitTracedFirst) this.traceWrmsrExit(vcpu);
-    }
+    this.trace?.msr(vcpu, true, msr, lo, hi, false);
+    if (!this.exitTracedFirst) this.traceWrmsrExit(vcpu);
     this.skip(vcpu);
     // Straight back into the guest, unless the vCPU sent something to itself.
     const reenters = (era.fastpathCompletion === 're-enter guest' || msr === MSR_TSC_DEADLINE) && !lapic.requestEvent;
@@ -778,26 +730,32 @@ export class Kvm implements HypercallContext, MsrContext {
     const { lapic } = vcpu;
     const command = lo & ~ICR_BUSY;
     const dest = hi >>> 0;
-    if (!this.observing) {
+    const { trace } = this;
+    if (trace === null) {
       lapic.writeX2Icr(lo, hi);
-      this.route(lapic, command, dest);
+      this.router.route(lapic, command, dest);
       return;
     }
     const { fastpathIcrWrite, fastpathIpiTracedLast } = this.era;
-    if (fastpathIcrWrite === 'register') this.traceApic(vcpu, true, APIC_ICR, lo, 0);
-    if (!fastpathIpiTracedLast) this.traceIpi(vcpu, command, dest);
-    this.route(lapic, command, dest);
-    if (fastpathIpiTracedLast) this.traceIpi(vcpu, command, dest);
+    if (fastpathIcrWrite === 'register') trace.apic(vcpu, true, APIC_ICR, lo, 0);
+    if (!fastpathIpiTracedLast) trace.ipi(vcpu, command, dest);
+    this.router.route(lapic, command, dest);
+    if (fastpathIpiTracedLast) trace.ipi(vcpu, command, dest);
     lapic.writeX2Icr(lo, hi);
-    if (fastpathIcrWrite === 'split') this.traceApic(vcpu, true, APIC_ICR, command, 0);
-    if (fastpathIcrWrite === 'x2apic') this.traceApic(vcpu, true, APIC_ICR, command, hi);
+    if (fastpathIcrWrite === 'split') trace.apic(vcpu, true, APIC_ICR, command, 0);
+    if (fastpathIcrWrite === 'x2apic') trace.apic(vcpu, true, APIC_ICR, command, hi);
+  }
+
+  /** kvm_exit of a WRMSR. */
+  private traceWrmsrExit(vcpu: KvmVcpu): void {
+    this.trace?.exit(vcpu, X.EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
   }
 
   private rdmsr(vcpu: KvmVcpu, exit: RdmsrExit): number {
     const { state } = vcpu;
     this.leave(vcpu, X.EXIT_RDMSR, 0n, 0n, 0);
     const ok = this.readMsr(vcpu, exit.msr, false);
-    if (this.observing) this.traceMsr(vcpu, false, exit.msr, ok ? this.dataLo : 0, ok ? this.dataHi : 0, !ok);
+    this.trace?.msr(vcpu, false, exit.msr, ok ? this.dataLo : 0, ok ? this.dataHi : 0, !ok);
     if (!ok) {
       this.queueException(vcpu, VECTOR_GP, 0);
       return NEXT;
@@ -810,7 +768,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private writeMsr(vcpu: KvmVcpu, msr: number, lo: number, hi: number, host: boolean): boolean {
     if (msr >= X2APIC_MSR_FIRST && msr <= this.era.x2apicMsrLast) return this.writeX2apic(vcpu, msr, lo, hi);
     const row = msrRow(msr);
-    return row?.write(vcpu, (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0), this, host) ?? false;
+    return row?.write(vcpu, join64(lo, hi), this, host) ?? false;
   }
 
   /** Leaves the value in `dataLo` and `dataHi`. */
@@ -824,7 +782,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   setApicBase(vcpu: KvmVcpu, value: bigint): void {
-    if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.mapDirty = true;
+    if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.router.invalidateMap();
   }
 
   // ---- APIC registers ----
@@ -844,36 +802,30 @@ export class Kvm implements HypercallContext, MsrContext {
     const { era } = this;
     if (era.icrReservedGp && (lo & ICR_RESERVED) !== 0) return false;
     const command = lo & ~ICR_BUSY;
-    if (this.observing) {
-      if (!era.icrTracedAfterSend) {
-        this.traceApic(vcpu, true, APIC_ICR2, hi, 0);
-        this.traceApic(vcpu, true, APIC_ICR, lo, 0);
-      }
-      this.traceIpi(vcpu, command, hi >>> 0);
+    if (!era.icrTracedAfterSend) {
+      this.trace?.apic(vcpu, true, APIC_ICR2, hi, 0);
+      this.trace?.apic(vcpu, true, APIC_ICR, lo, 0);
     }
+    this.trace?.ipi(vcpu, command, hi);
     lapic.writeX2Icr(lo, hi);
-    this.route(lapic, command, hi >>> 0);
-    if (this.observing && era.icrTracedAfterSend) this.traceApic(vcpu, true, APIC_ICR, command, hi);
+    this.router.route(lapic, command, hi >>> 0);
+    if (era.icrTracedAfterSend) this.trace?.apic(vcpu, true, APIC_ICR, command, hi);
     return true;
   }
 
   /** Any other APIC register, by MSR or MMIO. False: refused. */
   private writeApicRegister(vcpu: KvmVcpu, offset: number, value: number): boolean {
     const { lapic } = vcpu;
-    if (this.observing) this.traceApic(vcpu, true, offset, value, 0);
+    this.trace?.apic(vcpu, true, offset, value, 0);
     const effect = lapic.write(offset, value);
     if ((effect & WRITE_FAULT) !== 0) return false;
-    if ((effect & WRITE_MAP) !== 0) this.mapDirty = true;
-    if ((effect & WRITE_EOI) !== 0 && this.observing) {
-      this.emit({ event: 'kvm_eoi', vcpu: vcpu.index, apicid: vcpu.apicId, vector: lapic.eoiVector });
-    }
+    if ((effect & WRITE_MAP) !== 0) this.router.invalidateMap();
+    if ((effect & WRITE_EOI) !== 0) this.trace?.eoi(vcpu, lapic.eoiVector);
     if ((effect & WRITE_SEND) !== 0) {
       const { icrLow, dest } = lapic.message;
-      if (this.observing) {
-        if (offset === APIC_SELF_IPI && this.era.selfIpiThroughIcr) this.traceApic(vcpu, true, APIC_ICR, icrLow, 0);
-        this.traceIpi(vcpu, icrLow, dest);
-      }
-      this.route(lapic, icrLow, dest);
+      if (offset === APIC_SELF_IPI && this.era.selfIpiThroughIcr) this.trace?.apic(vcpu, true, APIC_ICR, icrLow, 0);
+      this.trace?.ipi(vcpu, icrLow, dest);
+      this.router.route(lapic, icrLow, dest);
     }
     return true;
   }
@@ -888,34 +840,29 @@ export class Kvm implements HypercallContext, MsrContext {
       this.dataHi = lapic.read(APIC_ICR2);
       if (this.era.icrTracedAfterSend) return true;
     }
-    if (this.observing) {
-      this.traceApic(vcpu, false, offset, this.dataLo, 0);
-      if (offset === APIC_ICR) this.traceApic(vcpu, false, APIC_ICR2, this.dataHi, 0);
-    }
+    this.trace?.apic(vcpu, false, offset, this.dataLo, 0);
+    if (offset === APIC_ICR) this.trace?.apic(vcpu, false, APIC_ICR2, this.dataHi, 0);
     return true;
   }
 
-  // ---- message routing ----
+  // ---- messages ----
 
-  /** The current APIC map, rebuilt if something it depends on has changed. */
   apicMap(): ApicMap | null {
-    if (this.mapDirty) {
-      this.mapDirty = false;
-      this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
-    }
-    return this.map;
+    return this.router.apicMap();
   }
 
   /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
   deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
-    if (this.observing) this.traceAccept(target, mode, vector, trigger);
+    const { trace } = this;
+    // A host call has no vCPU thread: the event names the target.
+    if (trace !== null) trace.accept(this.running?.index ?? target.index, target, mode, vector, trigger);
     const accepted = target.accept(mode, vector, level, trigger);
     if (accepted !== 0) this.kick(this.vcpus[target.index]);
     return accepted;
   }
 
   deliverWithoutSource(mode: number, dest: number): void {
-    this.route(null, mode << ICR_MODE_SHIFT, dest);
+    this.router.route(null, mode << ICR_MODE_SHIFT, dest);
   }
 
   /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
@@ -927,88 +874,6 @@ export class Kvm implements HypercallContext, MsrContext {
     } else if (target.mode === IN_GUEST && target !== this.running) {
       target.mode = EXITING_GUEST;
     }
-  }
-
-  /** Sends the message of an ICR low word to `dest` (kvm_irq_delivery_to_apic). `source` null: not from an APIC. */
-  private route(source: Lapic | null, icrLow: number, dest: number): void {
-    const map = this.apicMap();
-    let low = icrLow;
-    if (this.era.lowestBroadcastFixedFirst && isLowestBroadcast(low, dest)) low &= ~ICR_MODE;
-    const fromX2apic = source?.x2apic ?? false;
-    if (fastDelivery(map, this.x2apicApi, fromX2apic, low, dest) === FAST) this.routeFast(map, source, low, dest);
-    else this.routeSlow(source, low, dest);
-  }
-
-  private routeFast(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
-    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
-    const vector = low & ICR_VECTOR;
-    const level = low & ICR_ASSERT ? 1 : 0;
-    const trigger = low & ICR_LEVEL ? 1 : 0;
-    if ((low & ICR_SHORTHAND) !== 0) {
-      // Only self gets here.
-      if (source !== null) this.deliver(source, mode, vector, level, trigger);
-      return;
-    }
-    if (map === null) return;
-    if ((low & ICR_LOGICAL) === 0) {
-      const target = dest <= map.maxApicId ? map.phys[dest] : null;
-      if (target !== null) this.deliver(target, mode, vector, level, trigger);
-      return;
-    }
-    let mask = map.logicalMask(dest);
-    if (mode === MODE_LOWEST && mask !== 0) mask = this.electCandidate(map, dest, mask, vector);
-    for (let bit = 0; bit < 16; bit++) {
-      if (((mask >>> bit) & 1) === 0) continue;
-      const target = map.logicalCandidate(dest, bit);
-      if (target !== null) this.deliver(target, mode, vector, level, trigger);
-    }
-  }
-
-  /** Lowest priority through the map: the mask reduced to one candidate. With vector hashing an empty slot may win: nobody gets it. */
-  private electCandidate(map: ApicMap, dest: number, mask: number, vector: number): number {
-    if (this.vectorHashing) return 1 << nthBit(mask, vector % bitCount(mask));
-    let winner = -1;
-    let least = 0;
-    for (let bit = 0; bit < 16; bit++) {
-      const target = (mask >>> bit) & 1 ? map.logicalCandidate(dest, bit) : null;
-      if (target === null) continue;
-      if (winner < 0 || target.arbitration < least) {
-        winner = bit;
-        least = target.arbitration;
-      }
-    }
-    return winner < 0 ? 0 : 1 << winner;
-  }
-
-  /** Asks every APIC in turn whether it is meant. */
-  private routeSlow(source: Lapic | null, icrLow: number, dest: number): void {
-    const low = isLowestBroadcast(icrLow, dest) ? icrLow & ~ICR_MODE : icrLow;
-    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
-    const vector = low & ICR_VECTOR;
-    const level = low & ICR_ASSERT ? 1 : 0;
-    const trigger = low & ICR_LEVEL ? 1 : 0;
-    const logical = (low & ICR_LOGICAL) !== 0;
-    const shorthand = (low & ICR_SHORTHAND) >> ICR_SHORTHAND_SHIFT;
-    const contenders: Lapic[] = [];
-    for (const lapic of this.lapics) {
-      if (!lapic.hwEnabled) continue;
-      if (shorthand === SHORTHAND_SELF && lapic !== source) continue;
-      if (shorthand === SHORTHAND_ALL_BUT_SELF && lapic === source) continue;
-      if (shorthand === SHORTHAND_NONE) {
-        if (!matches(lapic, dest, logical, source !== null, this.era, this.x2apicApi)) continue;
-      }
-      if (mode === MODE_LOWEST) {
-        if (lapic.swEnabled) contenders.push(lapic);
-      } else {
-        this.deliver(lapic, mode, vector, level, trigger);
-      }
-    }
-    if (contenders.length === 0) return;
-    let winner = contenders[vector % contenders.length];
-    if (!this.vectorHashing) {
-      winner = contenders.reduce((best, lapic) => (lapic.arbitration < best.arbitration ? lapic : best));
-    }
-    this.deliver(winner, mode, vector, level, trigger);
   }
 
   // ---- other exits ----
@@ -1042,7 +907,7 @@ export class Kvm implements HypercallContext, MsrContext {
     state.set(R_RBX, ebx, 0);
     state.set(R_RCX, ecx, 0);
     state.set(R_RDX, edx, 0);
-    if (this.observing) this.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, eax, ebx, ecx, edx, found });
+    this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, eax, ebx, ecx, edx, found });
     return this.skipNext(vcpu);
   }
 
@@ -1059,9 +924,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** KVM_EXIT_IO. */
   private accessPort(vcpu: KvmVcpu, exit: IoExit): number {
     const { port, size, direction, value } = exit;
-    if (this.observing && direction === 'out') {
-      this.emit({ event: 'kvm_pio', vcpu: vcpu.index, write: true, port, size, value });
-    }
+    if (direction === 'out') this.trace?.port(vcpu, true, port, size, value);
     vcpu.io.direction = direction;
     vcpu.io.port = port;
     vcpu.io.size = size;
@@ -1085,15 +948,13 @@ export class Kvm implements HypercallContext, MsrContext {
     const { size, direction } = exit;
     const write = direction === 'write';
     const gpa = gpaOf(exit);
-    let value = (BigInt(exit.valueHi >>> 0) << 32n) | BigInt(exit.valueLo >>> 0);
+    let value = join64(exit.valueLo, exit.valueHi);
     const inKernel = this.inApicPage(vcpu, exit.gpaLo, exit.gpaHi);
     if (inKernel) {
       this.apicPage(vcpu, exit.gpaLo & APIC_PAGE, exit);
-      if (!write) value = (BigInt(this.dataHi) << 32n) | BigInt(this.dataLo);
+      if (!write) value = join64(this.dataLo, this.dataHi);
     }
-    if (this.observing && (inKernel || write)) {
-      this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value });
-    }
+    if (inKernel || write) this.trace?.memory(vcpu, write, gpa, size, value);
     vcpu.finishing = inKernel;
     if (inKernel) return NEXT;
     vcpu.completion = COMPLETE_MMIO;
@@ -1108,7 +969,9 @@ export class Kvm implements HypercallContext, MsrContext {
     return usable || (this.disabledQuirks & QUIRK_LAPIC_MMIO_HOLE) === 0;
   }
 
-  /** An access to the APIC page (apic_mmio_read, apic_mmio_write). MMIO never faults: what is not allowed has no effect. */
+  /**
+   * An access to the APIC page (apic_mmio_read, apic_mmio_write). MMIO never faults: what is not allowed has no effect.
+   */
   private apicPage(vcpu: KvmVcpu, offset: number, exit: MmioExit): void {
     const { lapic, state } = vcpu;
     const usable = lapic.hwEnabled && !lapic.x2apic;
@@ -1129,14 +992,14 @@ export class Kvm implements HypercallContext, MsrContext {
     const byte = offset & 0xf;
     if (byte + size > 4 || !vcpu.lapic.readable(register)) return 0;
     const value = vcpu.lapic.read(register);
-    if (this.observing) this.traceApic(vcpu, false, register, value, 0);
+    this.trace?.apic(vcpu, false, register, value, 0);
     const shifted = value >>> (byte * 8);
     return size === 4 ? shifted : shifted & ((1 << (size * 8)) - 1);
   }
 
   /**
-   * MOV to or from CR8. The hardware does it without an exit (TPR shadow, V_TPR) except when the write may unmask an interrupt:
-   * below Intel's TPR threshold, or at any write while AMD's intercept waits for it.
+   * MOV to or from CR8. The hardware does it without an exit (TPR shadow, V_TPR) except when the write may unmask an
+   * interrupt: below Intel's TPR threshold, or at any write while AMD's intercept waits for it.
    */
   private cr8(vcpu: KvmVcpu, exit: Cr8Exit): number {
     const { state, lapic } = vcpu;
@@ -1158,7 +1021,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (intel) this.skip(vcpu);
     this.leave(vcpu, X.EXIT_TPR_BELOW_THRESHOLD, 0n, 0n, 0);
     if (!intel) {
-      if (this.observing) this.emit({ event: 'kvm_cr', vcpu: vcpu.index, write: true, cr: 8, value: BigInt(level) });
+      this.trace?.emit({ event: 'kvm_cr', vcpu: vcpu.index, write: true, cr: 8, value: BigInt(level) });
       this.skip(vcpu);
     }
     lapic.writeTpr(level << 4);
@@ -1191,7 +1054,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private internal(vcpu: KvmVcpu, exit: InternalExit): number {
-    const address = ((BigInt(exit.addressHi >>> 0) << 32n) | BigInt(exit.addressLo >>> 0)).toString(16);
+    const address = join64(exit.addressLo, exit.addressHi).toString(16);
     return this.unexpected(vcpu, `${exit.what} (address 0x${address})`);
   }
 
@@ -1216,8 +1079,9 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   /**
-   * handle_ud: the emulator knows the other vendor's hypercall instruction and overwrites it with the native one at RIP, taken as a
-   * linear address; RIP stays, so that the guest executes it again. Everything else is a #UD of the guest.
+   * handle_ud: the emulator knows the other vendor's hypercall instruction and overwrites it with the native one at
+   * RIP, taken as a linear address; RIP stays, so that the guest executes it again. Everything else is a #UD of the
+   * guest.
    */
   private invalidOpcode(vcpu: KvmVcpu, certain: boolean): number {
     this.leaveException(vcpu, VECTOR_UD);
@@ -1276,104 +1140,9 @@ export class Kvm implements HypercallContext, MsrContext {
     const isForeign = foreign.every((byte, i) => byteAt(at + i) === byte);
     return isForeign ? foreign[2] : -1;
   }
-
-  // ---- observation ----
-
-  private emit(event: KvmTraceEvent): void {
-    this.records[event.vcpu]?.events.push(event);
-    this.observer?.event?.(event);
-  }
-
-  private openRecord(vcpu: KvmVcpu, kind: number): void {
-    const { name, number } = this.exitTable[kind];
-    const { state } = vcpu;
-    const rip = state.get(R_RIP);
-    const long = state.is64bit;
-    this.records[vcpu.index] = {
-      name,
-      reason: number,
-      rip,
-      linear: long ? rip : BigInt.asUintN(32, rip + state.get(R_BASE + SEG_CS)),
-      bits: long ? 64 : (state.lo(R_ATTR + SEG_CS) & ATTR_CS_D) !== 0 ? 32 : 16,
-      before: GENERAL_REGISTERS.map((register) => state.get(register.id)),
-      events: [],
-      fastpath: undefined,
-    };
-  }
-
-  private finishRecord(vcpu: KvmVcpu): void {
-    const record = this.records[vcpu.index];
-    if (record === null) return;
-    this.records[vcpu.index] = null;
-    if (this.observer?.exit === undefined) return;
-    const { fastpath, ...rest } = record;
-    const after = GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id));
-    const full: ExitRecord = { vcpu: vcpu.index, ...rest, after, ...(fastpath === undefined ? {} : { fastpath }) };
-    this.observer.exit(full);
-  }
-
-  /** Index of the vCPU whose thread does what is being traced; for host calls the one they name. */
-  private thread(fallback: number): number {
-    return this.running?.index ?? fallback;
-  }
-
-  private traceEntry(vcpu: KvmVcpu): void {
-    const { state, index } = vcpu;
-    const intrInfo = state.injected >>> 0;
-    const errorCode = (intrInfo & INFO_ERROR_CODE) !== 0 ? this.injectedErrors[index] : 0;
-    this.emit({ event: 'kvm_entry', vcpu: index, rip: state.get(R_RIP), intrInfo, errorCode });
-  }
-
-  private traceExit(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
-    const { number: reason } = this.exitTable[kind];
-    // The record holds the RIP of the exit; the fastpath may have moved it since.
-    const rip = this.records[vcpu.index]?.rip ?? vcpu.state.get(R_RIP);
-    this.emit({ event: 'kvm_exit', vcpu: vcpu.index, reason, rip, info1, info2, intrInfo, errorCode: 0 });
-  }
-
-  private traceWrmsrExit(vcpu: KvmVcpu): void {
-    this.traceExit(vcpu, X.EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
-  }
-
-  private traceHypercall(vcpu: KvmVcpu): void {
-    const { state, index } = vcpu;
-    this.emit({
-      event: 'kvm_hypercall',
-      vcpu: index,
-      nr: state.get(R_RAX),
-      a0: state.get(R_RBX),
-      a1: state.get(R_RCX),
-      a2: state.get(R_RDX),
-      a3: state.get(R_RSI),
-    });
-  }
-
-  private traceMsr(vcpu: KvmVcpu, write: boolean, msr: number, lo: number, hi: number, fault: boolean): void {
-    const data = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
-    this.emit({ event: 'kvm_msr', vcpu: vcpu.index, write, msr, data, fault });
-  }
-
-  private traceApic(vcpu: KvmVcpu, write: boolean, reg: number, lo: number, hi: number): void {
-    const value = (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
-    this.emit({ event: 'kvm_apic', vcpu: vcpu.index, write, reg, value });
-  }
-
-  private traceIpi(vcpu: KvmVcpu, icrLow: number, destId: number): void {
-    this.emit({ event: 'kvm_apic_ipi', vcpu: vcpu.index, icrLow: icrLow >>> 0, destId: destId >>> 0 });
-  }
-
-  private traceAccept(target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
-    const triggerMode = trigger !== 0 ? 1 : 0;
-    const vcpu = this.thread(target.index);
-    this.emit({ event: 'kvm_apic_accept_irq', vcpu, apicid: target.vcpuId, deliveryMode, triggerMode, vector });
-  }
 }
 
-const gpaOf = (exit: MmioExit): bigint => (BigInt(exit.gpaHi >>> 0) << 32n) | BigInt(exit.gpaLo >>> 0);
-
-/** Lowest priority to physical 0xFF: every APIC gets it, as Fixed. */
-const isLowestBroadcast = (icrLow: number, dest: number): boolean =>
-  dest === XAPIC_BROADCAST && (icrLow & (ICR_MODE | ICR_LOGICAL)) === MODE_LOWEST << ICR_MODE_SHIFT;
+const gpaOf = (exit: MmioExit): bigint => join64(exit.gpaLo, exit.gpaHi);
 
 /** vcpu_ids in index order, checked against the era's limit. */
 function checkedIds(ids: readonly number[] | undefined, count: number, era: Era): readonly number[] {

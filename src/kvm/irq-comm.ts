@@ -1,0 +1,165 @@
+/**
+ * Routing of interrupt messages between local APICs (kvm_irq_delivery_to_apic; arch/x86/kvm/irq_comm.c until v6.16,
+ * then irq.c): through the APIC map where it can answer, else by asking every APIC; with lowest-priority arbitration.
+ */
+import { ApicMap, bitCount, FAST, fastDelivery, matches, nthBit } from './apic-map.ts';
+import type { Era } from './eras.ts';
+import {
+  ICR_ASSERT,
+  ICR_LEVEL,
+  ICR_LOGICAL,
+  ICR_MODE,
+  ICR_MODE_SHIFT,
+  ICR_SHORTHAND,
+  ICR_SHORTHAND_SHIFT,
+  ICR_VECTOR,
+  MODE_LOWEST,
+  SHORTHAND_ALL_BUT_SELF,
+  SHORTHAND_NONE,
+  SHORTHAND_SELF,
+  XAPIC_BROADCAST,
+} from './icr.ts';
+import type { Lapic } from './lapic.ts';
+
+/** Gives a routed message to its target: trace, accept, kick. Returns 1 if it was accepted. */
+export interface MessageSink {
+  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number;
+}
+
+export interface RouterSetup {
+  readonly lapics: readonly Lapic[];
+  readonly era: Era;
+  /** KVM_CAP_X2APIC_API flags. */
+  readonly x2apicApi: number;
+  /** `vector_hashing` module parameter. */
+  readonly vectorHashing: boolean;
+  readonly sink: MessageSink;
+}
+
+/** Lowest priority to physical 0xFF: every APIC gets it, as Fixed. */
+const isLowestBroadcast = (icrLow: number, dest: number): boolean =>
+  dest === XAPIC_BROADCAST && (icrLow & (ICR_MODE | ICR_LOGICAL)) === MODE_LOWEST << ICR_MODE_SHIFT;
+
+export class Router {
+  private readonly lapics: readonly Lapic[];
+  private readonly era: Era;
+  private readonly x2apicApi: number;
+  private readonly vectorHashing: boolean;
+  private readonly sink: MessageSink;
+  private map: ApicMap | null = null;
+  private mapDirty = true;
+
+  constructor(setup: RouterSetup) {
+    this.lapics = setup.lapics;
+    this.era = setup.era;
+    this.x2apicApi = setup.x2apicApi;
+    this.vectorHashing = setup.vectorHashing;
+    this.sink = setup.sink;
+  }
+
+  /** The APIC map must be rebuilt before it is used again. */
+  invalidateMap(): void {
+    this.mapDirty = true;
+  }
+
+  /** The current APIC map, rebuilt if something it depends on has changed; null if this VM has none. */
+  apicMap(): ApicMap | null {
+    if (this.mapDirty) {
+      this.mapDirty = false;
+      this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
+    }
+    return this.map;
+  }
+
+  /** FAST or NOT_FAST_* for a message of `source`. */
+  delivery(source: Lapic, icrLow: number, dest: number): number {
+    return fastDelivery(this.apicMap(), this.x2apicApi, source.x2apic, icrLow, dest);
+  }
+
+  /** Sends the message of an ICR low word to `dest`. `source` null: not from an APIC. */
+  route(source: Lapic | null, icrLow: number, dest: number): void {
+    const map = this.apicMap();
+    let low = icrLow;
+    if (this.era.lowestBroadcastFixedFirst && isLowestBroadcast(low, dest)) low &= ~ICR_MODE;
+    const fromX2apic = source?.x2apic ?? false;
+    if (fastDelivery(map, this.x2apicApi, fromX2apic, low, dest) === FAST) this.routeFast(map, source, low, dest);
+    else this.routeSlow(source, low, dest);
+  }
+
+  private routeFast(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
+    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
+    const vector = low & ICR_VECTOR;
+    const level = low & ICR_ASSERT ? 1 : 0;
+    const trigger = low & ICR_LEVEL ? 1 : 0;
+    if ((low & ICR_SHORTHAND) !== 0) {
+      // Only self gets here.
+      if (source !== null) this.sink.deliver(source, mode, vector, level, trigger);
+      return;
+    }
+    if (map === null) return;
+    if ((low & ICR_LOGICAL) === 0) {
+      const target = dest <= map.maxApicId ? map.phys[dest] : null;
+      if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
+      return;
+    }
+    let mask = map.logicalMask(dest);
+    if (mode === MODE_LOWEST && mask !== 0) mask = this.electCandidate(map, dest, mask, vector);
+    for (let bit = 0; bit < 16; bit++) {
+      if (((mask >>> bit) & 1) === 0) continue;
+      const target = map.logicalCandidate(dest, bit);
+      if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
+    }
+  }
+
+  /**
+   * Lowest priority through the map: the mask reduced to one candidate. With vector hashing an empty slot may win:
+   * nobody gets it.
+   */
+  private electCandidate(map: ApicMap, dest: number, mask: number, vector: number): number {
+    if (this.vectorHashing) return 1 << nthBit(mask, vector % bitCount(mask));
+    let winner = -1;
+    let least = 0;
+    for (let bit = 0; bit < 16; bit++) {
+      const target = (mask >>> bit) & 1 ? map.logicalCandidate(dest, bit) : null;
+      if (target === null) continue;
+      if (winner < 0 || target.arbitration < least) {
+        winner = bit;
+        least = target.arbitration;
+      }
+    }
+    return winner < 0 ? 0 : 1 << winner;
+  }
+
+  /** Asks every APIC in turn whether it is meant. */
+  private routeSlow(source: Lapic | null, icrLow: number, dest: number): void {
+    const low = isLowestBroadcast(icrLow, dest) ? icrLow & ~ICR_MODE : icrLow;
+    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
+    const vector = low & ICR_VECTOR;
+    const level = low & ICR_ASSERT ? 1 : 0;
+    const trigger = low & ICR_LEVEL ? 1 : 0;
+    const contenders: Lapic[] = [];
+    for (const lapic of this.lapics) {
+      if (!lapic.hwEnabled || !this.isMeant(lapic, source, low, dest)) continue;
+      if (mode !== MODE_LOWEST) this.sink.deliver(lapic, mode, vector, level, trigger);
+      else if (lapic.swEnabled) contenders.push(lapic);
+    }
+    if (contenders.length === 0) return;
+    const winner = this.vectorHashing
+      ? contenders[vector % contenders.length]
+      : contenders.reduce((best, lapic) => (lapic.arbitration < best.arbitration ? lapic : best));
+    this.sink.deliver(winner, mode, vector, level, trigger);
+  }
+
+  private isMeant(lapic: Lapic, source: Lapic | null, low: number, dest: number): boolean {
+    switch ((low & ICR_SHORTHAND) >> ICR_SHORTHAND_SHIFT) {
+      case SHORTHAND_NONE:
+        return matches(lapic, dest, (low & ICR_LOGICAL) !== 0, source !== null, this.era, this.x2apicApi);
+      case SHORTHAND_SELF:
+        return lapic === source;
+      case SHORTHAND_ALL_BUT_SELF:
+        return lapic !== source;
+      default:
+        return true;
+    }
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * What an observer of a VM gets to see: trace events in KVM's order, and one record per exit. Exists only while
+ * somebody listens; the run loop asks for it before it composes anything.
+ */
+import { R_ATTR, R_BASE, R_RAX, R_RBX, R_RCX, R_RDX, R_RIP, R_RSI, SEG_CS } from '../cpu/core/layout.ts';
+import { GENERAL_REGISTERS } from '../cpu/registers.ts';
+import type { VendorExit } from './exits.ts';
+import type { Lapic } from './lapic.ts';
+import type { KvmTraceEvent } from './trace.ts';
+import type { ExitRecord, FastpathVerdict, KvmObserver } from './types.ts';
+import type { KvmVcpu } from './vcpu.ts';
+
+/** VM-entry interruption information: an error code is delivered (SDM vol. 3, 26.8.3). */
+const INFO_ERROR_CODE = 0x800;
+/** D in a segment attribute word: 32-bit code (SDM vol. 3, 24.4.1). */
+const ATTR_CS_D = 0x4000;
+
+/** A 64-bit value from two halves, signed or unsigned. */
+export const join64 = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/** An ExitRecord that is still being filled. */
+interface OpenRecord {
+  readonly name: string;
+  readonly reason: number;
+  readonly rip: bigint;
+  readonly linear: bigint;
+  readonly bits: 16 | 32 | 64;
+  readonly before: readonly bigint[];
+  readonly events: KvmTraceEvent[];
+  fastpath: FastpathVerdict | undefined;
+}
+
+const generalRegisters = (vcpu: KvmVcpu): readonly bigint[] =>
+  GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id));
+
+export class Observation {
+  private readonly observer: KvmObserver;
+  private readonly exitTable: readonly VendorExit[];
+  /** By vCPU: the exit being handled. */
+  private readonly records: (OpenRecord | null)[];
+
+  constructor(observer: KvmObserver, exitTable: readonly VendorExit[], vcpus: number) {
+    this.observer = observer;
+    this.exitTable = exitTable;
+    this.records = new Array<OpenRecord | null>(vcpus).fill(null);
+  }
+
+  emit(event: KvmTraceEvent): void {
+    this.records[event.vcpu]?.events.push(event);
+    this.observer.event?.(event);
+  }
+
+  // ---- exit records ----
+
+  /** Begins the record of an exit. */
+  open(vcpu: KvmVcpu, kind: number): void {
+    const { name, number } = this.exitTable[kind];
+    const { state } = vcpu;
+    const rip = state.get(R_RIP);
+    const long = state.is64bit;
+    this.records[vcpu.index] = {
+      name,
+      reason: number,
+      rip,
+      linear: long ? rip : BigInt.asUintN(32, rip + state.get(R_BASE + SEG_CS)),
+      bits: long ? 64 : (state.lo(R_ATTR + SEG_CS) & ATTR_CS_D) !== 0 ? 32 : 16,
+      before: generalRegisters(vcpu),
+      events: [],
+      fastpath: undefined,
+    };
+  }
+
+  /** Notes the fastpath's verdict in the open record. */
+  verdict(vcpu: KvmVcpu, verdict: FastpathVerdict): void {
+    const record = this.records[vcpu.index];
+    if (record !== null) record.fastpath = verdict;
+  }
+
+  /** Ends the open record, if there is one, and hands it over. */
+  close(vcpu: KvmVcpu): void {
+    const record = this.records[vcpu.index];
+    if (record === null) return;
+    this.records[vcpu.index] = null;
+    if (this.observer.exit === undefined) return;
+    const { fastpath, ...rest } = record;
+    const after = generalRegisters(vcpu);
+    const full: ExitRecord = { vcpu: vcpu.index, ...rest, after, ...(fastpath === undefined ? {} : { fastpath }) };
+    this.observer.exit(full);
+  }
+
+  // ---- events, as KVM's tracepoints see them ----
+
+  entry(vcpu: KvmVcpu): void {
+    const intrInfo = vcpu.state.injected >>> 0;
+    const errorCode = (intrInfo & INFO_ERROR_CODE) !== 0 ? vcpu.injectedError : 0;
+    this.emit({ event: 'kvm_entry', vcpu: vcpu.index, rip: vcpu.state.get(R_RIP), intrInfo, errorCode });
+  }
+
+  exit(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
+    const { number: reason } = this.exitTable[kind];
+    // RIP of the exit: the fastpath may have advanced it since.
+    const rip = this.records[vcpu.index]?.rip ?? vcpu.state.get(R_RIP);
+    this.emit({ event: 'kvm_exit', vcpu: vcpu.index, reason, rip, info1, info2, intrInfo, errorCode: 0 });
+  }
+
+  hypercall(vcpu: KvmVcpu): void {
+    const { state, index } = vcpu;
+    const [nr, a0, a1, a2, a3] = [R_RAX, R_RBX, R_RCX, R_RDX, R_RSI].map((id) => state.get(id)) as [
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+      bigint,
+    ];
+    this.emit({ event: 'kvm_hypercall', vcpu: index, nr, a0, a1, a2, a3 });
+  }
+
+  msr(vcpu: KvmVcpu, write: boolean, msr: number, lo: number, hi: number, fault: boolean): void {
+    this.emit({ event: 'kvm_msr', vcpu: vcpu.index, write, msr, data: join64(lo, hi), fault });
+  }
+
+  apic(vcpu: KvmVcpu, write: boolean, reg: number, lo: number, hi: number): void {
+    this.emit({ event: 'kvm_apic', vcpu: vcpu.index, write, reg, value: join64(lo, hi) });
+  }
+
+  ipi(vcpu: KvmVcpu, icrLow: number, destId: number): void {
+    this.emit({ event: 'kvm_apic_ipi', vcpu: vcpu.index, icrLow: icrLow >>> 0, destId: destId >>> 0 });
+  }
+
+  /** `thread`: index of the vCPU that sends. */
+  accept(thread: number, target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
+    const triggerMode = trigger !== 0 ? 1 : 0;
+    const apicid = target.vcpuId;
+    this.emit({ event: 'kvm_apic_accept_irq', vcpu: thread, apicid, deliveryMode, triggerMode, vector });
+  }
+
+  eoi(vcpu: KvmVcpu, vector: number): void {
+    this.emit({ event: 'kvm_eoi', vcpu: vcpu.index, apicid: vcpu.apicId, vector });
+  }
+
+  port(vcpu: KvmVcpu, write: boolean, port: number, size: number, value: number): void {
+    const seen = size === 4 ? value >>> 0 : value & ((1 << (size * 8)) - 1);
+    this.emit({ event: 'kvm_pio', vcpu: vcpu.index, write, port, size, value: seen });
+  }
+
+  memory(vcpu: KvmVcpu, write: boolean, gpa: bigint, size: number, value: bigint): void {
+    this.emit({ event: 'kvm_mmio', vcpu: vcpu.index, write, gpa, size, value });
+  }
+
+  userspaceExit(vcpu: KvmVcpu, reason: string): void {
+    this.emit({ event: 'kvm_userspace_exit', vcpu: vcpu.index, reason });
+  }
+}
