@@ -28,6 +28,7 @@ const FLAGS = [
   'SIZE_Z',
   'SIZE_Y',
   'BY_MODRM',
+  'NP',
 ] as const;
 const flag = (name: (typeof FLAGS)[number]): number => 1 << FLAGS.indexOf(name);
 /** Immediate kinds, in the order of their numbers. */

@@ -11,7 +11,8 @@
  * sign-extended), d = 32, q = 64, y = 32/64, `bs` = 8-bit immediate sign-extended, `iv` = full-size immediate.
  *
  * Attributes: lock = LOCK allowed with a memory destination; d64 = operand size 64 by default in 64-bit mode; f64 = always 64 there;
- * i64 = #UD in 64-bit mode; o64 = #UD outside it; end = ends a decoded block (control transfer, or changes what follows);
+ * i64 = #UD in 64-bit mode; o64 = #UD outside it; np = #UD with 66, F2 or F3; end = ends a decoded block (control transfer, or changes
+ * what follows);
  * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
  * reaches the operand's width. A masked count of 0 changes no flag. The decoder does not look at it; comparisons with processors do.
  *
@@ -267,10 +268,10 @@ FF /6 | push | Ev | PUSH_E | d64
 0F A9 | pop gs | | POP_SEG:5 | d64 end
 0F AC | shrd | Ev,Gv,Ib | SHRD_I | u:AF,OF>1
 0F AD | shrd | Ev,Gv | SHRD_CL | u:AF,OF>1
-0F AE /5 r | lfence | Eb | NOP |
-0F AE /6 r | mfence | Eb | NOP |
-0F AE /7 r | sfence | Eb | NOP |
-0F AE /7 m | clflush | Mb | CLFLUSH |
+0F AE /5 r | lfence | Eb | NOP | np
+0F AE /6 r | mfence | Eb | NOP | np
+0F AE /7 r | sfence | Eb | NOP | np
+0F AE /7 m | clflush | Mb | CLFLUSH | np
 0F AF | imul | Gv,Ev | IMUL_GE | u:SF,ZF,AF,PF
 0F B0 | cmpxchg | Eb,Gb | CMPXCHG | lock
 0F B1 | cmpxchg | Ev,Gv | CMPXCHG | lock
@@ -286,7 +287,7 @@ FF /6 | push | Ev | PUSH_E | d64
 0F BF | movsx | Gv,Ew | MOVSX:1 |
 0F C0 | xadd | Eb,Gb | XADD | lock
 0F C1 | xadd | Ev,Gv | XADD | lock
-0F C3 | movnti | My,Gy | MOV_EG |
+0F C3 | movnti | My,Gy | MOV_EG | np
 0F C7 /1 m | cmpxchg8b cmpxchg16b | Mv | CMPXCHG8B | lock
 0F C8 +r | bswap | Zv | BSWAP |
 0F FF | ud0 | Ev,Gv | UD | end

@@ -2,7 +2,7 @@
 
 import {
   BY_MODRM, F_BYTE, F_BY_MODRM, F_D64, F_END, F_E_ACC, F_E_BYTE, F_E_OPCODE, F_F64, F_GROUP, F_G_ACC, F_I64, F_LOCK, F_MEM_ONLY,
-  F_MODRM, F_O64, F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC, H_JMP_J, H_LEA,
+  F_MODRM, F_NP, F_O64, F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC, H_JMP_J, H_LEA,
   H_MOV_EG, H_MOV_EI, H_MOV_GE, H_MOVZX, H_NOP, H_ARPL_MOVSXD, H_POP_E, H_PUSH_E, H_RET, H_SHIFT_EI, H_TEST_EG, H_TEST_EI, H_UD, IMM_IB,
   IMM_IBS, IMM_IIV, IMM_IW, IMM_IWB, IMM_IZ, IMM_JBS, IMM_JZ, IMM_O, IMM_ONE, IMM_P, PRIMARY, SECONDARY,
 } from './tables.generated';
@@ -65,6 +65,7 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   short = false;
 
   let operand16 = codeMode == 0;
+  let sizePrefix = false;
   let addressSize = codeMode;
   let rex: u32 = 0;
   let recFlags: u8 = 0;
@@ -73,8 +74,10 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   for (;;) {
     opcode = u8At();
     if (short) break;
-    if (opcode == 0x66) operand16 = codeMode != 0;
-    else if (opcode == 0x67) addressSize = codeMode == 1 ? 0 : 1;
+    if (opcode == 0x66) {
+      operand16 = codeMode != 0;
+      sizePrefix = true;
+    } else if (opcode == 0x67) addressSize = codeMode == 1 ? 0 : 1;
     else if (opcode == 0xf0) recFlags |= REC_LOCK;
     else if (opcode == 0xf2) recFlags = (recFlags & ~REC_REP) | REC_REPNE;
     else if (opcode == 0xf3) recFlags = (recFlags & ~REC_REPNE) | REC_REP;
@@ -218,6 +221,7 @@ export function decode(record: usize, at: usize, available: i32): i32 {
 
   if (short) return available >= MAX_LENGTH ? -1 : 0;
 
+  if (flags & F_NP && (sizePrefix || (recFlags & (REC_REP | REC_REPNE)) != 0)) handler = H_UD;
   if (recFlags & REC_LOCK && ((flags & F_LOCK) == 0 || !memory)) handler = H_UD;
   if (segment < 0) segment = defaultSegment;
   if (memory) {

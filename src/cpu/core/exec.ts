@@ -735,7 +735,7 @@ function stringOp(rec: usize): void {
   const step = stringStep(size);
   const compares = handler == H.H_CMPS || handler == H.H_SCAS;
   if (handler == H.H_INS || handler == H.H_OUTS) {
-    if (repeated && countRegister(rec) == 0) return;
+    // The permission is checked even if the count is 0.
     if (!ioAllowed(<u32>reg(R_RDX) & 0xffff, bytes)) return;
   }
   for (;;) {
@@ -901,7 +901,8 @@ function cmpxchg(rec: usize): void {
   if (failed()) return;
   const accumulator = getSlot(R_RAX, size);
   const equal = a == accumulator;
-  writeBack(rec, size, equal ? getG(rec, size) : a);
+  // Memory is written in either case (SDM vol. 2, CMPXCHG); a register that differs is left alone, its upper half too.
+  if (equal || inMemory(rec)) writeBack(rec, size, equal ? getG(rec, size) : a);
   if (failed()) return;
   if (!equal) putSlot(R_RAX, size, a);
   aluFlags(CMP, accumulator, a, accumulator - a, size);

@@ -165,6 +165,7 @@ function interpret(): void {
   let rec: usize = 0;
 
   for (;;) {
+    if (n == 0) break; // a fault of the fetch belongs to the next step
     const before = generation;
     rec = lookup(rip);
     if (brk) {
@@ -228,7 +229,7 @@ function interpret(): void {
 
         case OP_INC32: {
           const c = carry();
-          const r = <u64>(load<u32>(eAt(s, rec)) + 1);
+          const r = (<u64>load<u32>(eAt(s, rec)) + 1) & 0xffffffff;
           store<u64>(eAt(s, rec), r);
           cc(s, CC_INC, 2, r, c);
           rip += step; rec += REC_BYTES; continue;
@@ -242,7 +243,7 @@ function interpret(): void {
         }
         case OP_DEC32: {
           const c = carry();
-          const r = <u64>(load<u32>(eAt(s, rec)) - 1);
+          const r = (<u64>load<u32>(eAt(s, rec)) - 1) & 0xffffffff;
           store<u64>(eAt(s, rec), r);
           cc(s, CC_DEC, 2, r, c);
           rip += step; rec += REC_BYTES; continue;

@@ -1,0 +1,95 @@
+/** Compares what the processor and the core did with a case, and says what differs. */
+import { Decoder, Formatter, FormatterSyntax } from 'iced-x86';
+import { BITS, CODE, CODE16, DONE, LONG, type NativeCase, type Outcome } from './layout.ts';
+
+const NAMES = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+];
+/** TF is how cases are single-stepped; RF in a fault's image is the kernel's business. */
+const M64 = 0xffffffffffffffffn;
+const IGNORED_FLAGS = 0x10100;
+const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
+
+/** What differs, one line each, processor first; empty if nothing does. */
+export function differences(c: NativeCase, native: Outcome, model: Outcome): string[] {
+  const lines: string[] = [];
+  const differ = (what: string, a: bigint | number, b: bigint | number): void => {
+    if (a !== b) lines.push(`${what}: processor ${hex(a)}, core ${hex(b)}`);
+  };
+  differ('trap', native.trap, model.trap);
+  if (native.trap !== model.trap) return lines;
+  // INT3 and INTO are traps to the processor; as exits of the core they are intercepted before RIP moves.
+  const software = native.trap === 3 || native.trap === 4 ? BigInt(c.bytes.length) : 0n;
+  if (native.trap !== DONE) differ('error code', native.error, model.error);
+  // A fault in the middle leaves some of them done; processors differ in how much.
+  if (c.partial && native.trap !== DONE) return lines;
+  if (native.trap === 14) differ('cr2', native.cr2, model.cr2);
+  differ('rip', native.rip, model.rip + software);
+  const mask = ~(IGNORED_FLAGS | (native.trap === DONE ? c.undefinedFlags : c.flagsAtFault));
+  differ('rflags', (native.rflags & mask) >>> 0, (model.rflags & mask) >>> 0);
+  for (let n = 0; n < (c.mode === LONG ? 16 : 8); n++) {
+    const width = c.mode === LONG ? 64 : 32;
+    const mask = c.undefinedBits?.register === n ? ~c.undefinedBits.bits : M64;
+    const [a, b] = [native, model].map((o) => BigInt.asUintN(width, (o.registers[n] as bigint) & mask)) as [
+      bigint,
+      bigint,
+    ];
+    differ(NAMES[n] as string, a, b);
+  }
+  if (native.changed !== model.changed || native.hash !== model.hash) {
+    const show = (o: Outcome): string => o.words.map((w) => `[${hex(w.address)}]=${hex(w.value)}`).join(' ');
+    lines.push(
+      `memory: processor ${native.changed} words ${show(native)}`,
+      `        core ${model.changed} words ${show(model)}`,
+    );
+  }
+  return lines;
+}
+
+/** The instructions of a case, one line each. */
+export function disassemble(c: NativeCase): string[] {
+  const decoder = new Decoder(BITS[c.mode], Uint8Array.from(c.bytes), 0);
+  decoder.ip = BigInt((c.mode === CODE16 ? 0 : CODE) + c.at);
+  const formatter = new Formatter(FormatterSyntax.Nasm);
+  const lines: string[] = [];
+  while (decoder.canDecode) {
+    const from = decoder.position;
+    const instruction = decoder.decode();
+    const bytes = c.bytes.slice(from, decoder.position).map((byte) => byte.toString(16).padStart(2, '0'));
+    lines.push(`${hex(instruction.ip)}  ${bytes.join(' ')}  ${formatter.format(instruction)}`);
+    instruction.free();
+  }
+  formatter.free();
+  decoder.free();
+  return lines;
+}
+
+/** Everything needed to understand one disagreement. */
+export function report(c: NativeCase, lines: readonly string[]): string {
+  const count = c.mode === LONG ? 16 : 8;
+  const registers = NAMES.slice(0, count).map((name, n) => `${name}=${hex(c.registers[n] as bigint)}`);
+  return [
+    `${BITS[c.mode]}-bit code, ${c.step ? 'one step' : 'to the INT3 behind it'}, rflags=${hex(c.rflags)}, undefined flags ${hex(c.undefinedFlags)}`,
+    ...disassemble(c).map((line) => `    ${line}`),
+    `    ${registers.join(' ')}`,
+    ...c.pokes.map(
+      (poke) => `    [${hex(poke.address)}] = ${hex(BigInt.asUintN(poke.bytes * 8, poke.value))} (${poke.bytes} bytes)`,
+    ),
+    ...lines.map((line) => `  ${line}`),
+  ].join('\n');
+}

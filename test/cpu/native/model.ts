@@ -1,0 +1,230 @@
+/** The CPU core under test, set up as Linux sets up a user process: CPL 3, same addresses, same selectors. Every exception is an exit. */
+import type { Cpu, CpuState, Vendor } from '../../../src/cpu/cpu.ts';
+import type { Exit } from '../../../src/cpu/exit.ts';
+import { registerByName } from '../../../src/cpu/registers.ts';
+import { WasmCpu } from '../../../src/cpu/wasm-cpu.ts';
+import {
+  BITS,
+  CODE,
+  CODE_BYTES,
+  CODE16,
+  DATA,
+  DATA_BYTES,
+  DONE,
+  FS_BASE,
+  GS_BASE,
+  type Image,
+  LONG,
+  type Mode,
+  type NativeCase,
+  type Outcome,
+  PAGE,
+  READONLY,
+  SEGMENTS16,
+  STACK,
+  WORDS,
+} from './layout.ts';
+
+const id = (name: string): number => registerByName(name)!.id;
+const RIP = id('rip');
+const RFLAGS = id('rflags');
+const TF = 0x100;
+
+/** Frames of the linear pages; neighbours in linear space are not neighbours here. */
+const FRAMES: readonly (readonly [linear: number, physical: number, flags: number])[] = [
+  [CODE, 0x20000, 5],
+  [CODE + PAGE, 0x22000, 5],
+  [DATA, 0x24000, 7],
+  [DATA + PAGE, 0x26000, 7],
+  [READONLY, 0x28000, 5],
+  [STACK, 0x2a000, 7],
+  [0x10010000, 0x2c000, 3], // GDT and TSS, supervisor
+];
+const GDT = 0x10010000;
+/** Its I/O permission map begins behind its limit: no port is allowed. */
+const TSS = GDT + 0x800;
+/** Linux's user descriptors (arch/x86/kernel/cpu/common.c): 0x23 code32, 0x2b data, 0x33 code64. */
+const DESCRIPTORS: readonly (readonly [number, bigint])[] = [
+  [0x20, 0x00cffb000000ffffn],
+  [0x28, 0x00cff3000000ffffn],
+  [0x30, 0x00affb000000ffffn],
+];
+
+export class Model {
+  readonly #cpu: Cpu;
+  readonly #state: CpuState;
+  readonly #mode: Mode;
+  readonly #image: Image;
+  readonly #words: { readonly linear: number; readonly now: Uint32Array; readonly was: Uint32Array }[];
+  #dirtyAt = 0;
+  #dirtyLength = 0;
+
+  constructor(mode: Mode, vendor: Vendor, image: Image) {
+    this.#cpu = WasmCpu.createSync({ vcpus: 1, memory: 0x40000, vendor });
+    this.#state = this.#cpu.vcpu(0);
+    this.#mode = mode;
+    this.#image = image;
+    const { memory } = this.#cpu;
+    const view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    view.setBigUint64(0x1000, 0x2007n, true);
+    view.setBigUint64(0x2000, 0x3007n, true);
+    [0x80, 0x100, 0x180].forEach((entry, n) => {
+      view.setBigUint64(0x3000 + entry * 8, BigInt(0x4007 + n * PAGE), true);
+    });
+    for (const [linear, physical, flags] of FRAMES) {
+      const table = 0x4000 + ((linear >>> 28) - 1) * PAGE;
+      view.setBigUint64(table + ((linear >>> 12) & 511) * 8, BigInt(physical | flags), true);
+    }
+    view.setUint16(0x2c000 + 0x866, 0x68, true);
+    for (const [selector, value] of DESCRIPTORS) view.setBigUint64(0x2c000 + selector, value, true);
+    this.#words = (
+      [
+        [DATA, image.data.subarray(0, PAGE)],
+        [DATA + PAGE, image.data.subarray(PAGE)],
+        [STACK, image.stack],
+      ] as const
+    ).map(([linear, was]) => ({
+      linear,
+      now: new Uint32Array(memory.buffer, memory.byteOffset + this.#physical(linear), PAGE / 4),
+      was: new Uint32Array(was.buffer, was.byteOffset, PAGE / 4),
+    }));
+    this.#setup();
+  }
+
+  #physical(linear: number): number {
+    const frame = FRAMES.find(([at]) => at === (linear & ~(PAGE - 1)));
+    if (!frame) throw new RangeError(`0x${linear.toString(16)} is not mapped`);
+    return frame[1] + (linear & (PAGE - 1));
+  }
+  #put(values: Readonly<Record<string, number>>): void {
+    for (const [name, value] of Object.entries(values)) this.#state.put(id(name), BigInt(value));
+  }
+  #segment(name: string, selector: number, base: number, limit: number, attr: number): void {
+    this.#put({ [name]: selector, [`${name}_base`]: base, [`${name}_limit`]: limit, [`${name}_attr`]: attr });
+  }
+  #setup(): void {
+    const { memory } = this.#cpu;
+    memory.fill(0xcc, 0x20000, 0x20000 + PAGE);
+    memory.fill(0xcc, 0x22000, 0x22000 + PAGE);
+    memory.set(this.#image.data.subarray(0, PAGE), this.#physical(DATA));
+    memory.set(this.#image.data.subarray(PAGE), this.#physical(DATA + PAGE));
+    memory.set(this.#image.readonly, this.#physical(READONLY));
+    memory.set(this.#image.stack, this.#physical(STACK));
+    this.#put({
+      cr0: 0x80050033,
+      cr3: 0x1000,
+      cr4: 0x6f0,
+      efer: 0xd01,
+      gdtr_base: GDT,
+      gdtr_limit: 0x7f,
+      idtr_limit: 0,
+    });
+    this.#segment('tr', 0x40, TSS, 0x67, 0x8b);
+    this.#segment('ldtr', 0, 0, 0, 0x10000);
+    if (this.#mode === CODE16) {
+      ['es', 'cs', 'ss', 'ds'].forEach((name, n) => {
+        const { selector, base, limit } = SEGMENTS16[n] as (typeof SEGMENTS16)[number];
+        this.#segment(name, selector, base, limit, name === 'cs' ? 0xfb : 0xf3);
+      });
+    } else {
+      for (const name of ['es', 'ss', 'ds']) this.#segment(name, 0x2b, 0, 0xffffffff, 0xc0f3);
+      if (this.#mode === LONG) this.#segment('cs', 0x33, 0, 0xffffffff, 0xa0fb);
+      else this.#segment('cs', 0x23, 0, 0xffffffff, 0xc0fb);
+    }
+    this.#segment('fs', 0, FS_BASE, 0, 0x10000);
+    this.#segment('gs', 0, GS_BASE, 0, 0x10000);
+    this.#state.exceptionBitmap = 0xffffffff;
+  }
+
+  get bits(): 64 | 32 | 16 {
+    return BITS[this.#mode];
+  }
+
+  /** Puts code at an offset of the code pages; bytes beyond their end are dropped. */
+  place(at: number, bytes: readonly number[]): void {
+    const { memory } = this.#cpu;
+    for (let i = 0; i < this.#dirtyLength; i++) memory[this.#codeByte(this.#dirtyAt + i)] = 0xcc;
+    this.#written(this.#dirtyAt, this.#dirtyLength);
+    this.#dirtyAt = at;
+    this.#dirtyLength = Math.min(bytes.length, CODE_BYTES - at);
+    for (let i = 0; i < this.#dirtyLength; i++) memory[this.#codeByte(at + i)] = bytes[i] as number;
+    this.#written(at, this.#dirtyLength);
+  }
+  #codeByte(offset: number): number {
+    return offset < PAGE ? 0x20000 + offset : 0x22000 + offset - PAGE;
+  }
+  #written(at: number, length: number): void {
+    const inFirst = Math.max(0, Math.min(length, PAGE - at));
+    if (inFirst > 0) this.#cpu.memoryWritten(0x20000 + at, inFirst);
+    if (length > inFirst) this.#cpu.memoryWritten(this.#codeByte(at + inFirst), length - inFirst);
+  }
+
+  /** Runs a case as the processor would; `trapFlag` single-steps with RFLAGS.TF instead of a budget of one. */
+  run(c: NativeCase, trapFlag: boolean): Outcome {
+    const state = this.#state;
+    this.place(c.at, c.bytes);
+    for (const poke of c.pokes) {
+      for (let i = 0; i < poke.bytes; i++) {
+        this.#cpu.memory[this.#physical(poke.address + i)] = Number((poke.value >> BigInt(i * 8)) & 0xffn);
+      }
+    }
+    for (let n = 0; n < 16; n++) state.put(n, c.registers[n] as bigint);
+    const start = (this.#mode === CODE16 ? 0 : CODE) + c.at;
+    state.set(RIP, start, 0);
+    state.set(RFLAGS, c.step && trapFlag ? c.rflags | TF : c.rflags, 0);
+    state.interruptibility = 0;
+
+    const exit = this.#cpu.run(0, c.step ? (trapFlag ? 10 : 1) : 100_000);
+    let { trap, error, cr2 } = this.#trap(exit);
+    const rip = state.get(RIP);
+    if (c.step && (exit.reason === 'budget' || trap === 1)) trap = DONE;
+    if (!c.step && trap === 3 && rip >= BigInt(start + c.bytes.length)) trap = DONE;
+    // Linux hides the kernel's half of the address space: a #PF there always reports a present page (arch/x86/mm/fault.c).
+    if (trap === 14 && cr2 >> 47n !== 0n) error |= 1;
+    return { trap, error, cr2, rip, rflags: state.lo(RFLAGS), registers: this.#registers(), ...this.#changes() };
+  }
+
+  #trap(exit: Exit): { trap: number; error: number; cr2: bigint } {
+    if (exit.reason !== 'exception') return { trap: 0x1000, error: 0, cr2: 0n };
+    const cr2 = (BigInt(exit.addressHi) << 32n) | BigInt(exit.addressLo);
+    return { trap: exit.vector, error: exit.hasErrorCode ? exit.errorCode : 0, cr2 };
+  }
+  #registers(): BigUint64Array {
+    return BigUint64Array.from({ length: 16 }, (_, n) => this.#state.get(n));
+  }
+  /** Notes what differs from the image, and undoes it. */
+  #changes(): Pick<Outcome, 'changed' | 'hash' | 'words'> {
+    const words: { address: number; value: number }[] = [];
+    let changed = 0;
+    let hash = 2166136261;
+    for (const { linear, now, was } of this.#words) {
+      for (let i = 0; i < now.length; i++) {
+        const value = now[i] as number;
+        if (value === was[i]) continue;
+        const address = linear + i * 4;
+        if (changed < WORDS) words.push({ address, value });
+        changed++;
+        hash = Math.imul(hash ^ address, 16777619);
+        hash = Math.imul(hash ^ value, 16777619);
+        now[i] = was[i] as number;
+      }
+    }
+    return { changed, hash: hash >>> 0, words };
+  }
+
+  /**
+   * Whether the instruction needs more than `length` bytes: with just those before the end of the mapped code, is the first fault
+   * that of the fetch?
+   */
+  needsMore(bytes: readonly number[], length: number): boolean {
+    this.place(CODE_BYTES - length, bytes.slice(0, length));
+    if (this.#mode === CODE16) this.#put({ cs_limit: 0xffff });
+    for (let n = 0; n < 16; n++) this.#state.set(n, 0x1000, 0);
+    this.#state.set(RIP, (this.#mode === CODE16 ? 0 : CODE) + CODE_BYTES - length, 0);
+    this.#state.set(RFLAGS, 0x202, 0);
+    const { trap, error, cr2 } = this.#trap(this.#cpu.run(0, 1));
+    return trap === 14 && (error & 0x10) !== 0 && cr2 === BigInt(CODE + CODE_BYTES);
+  }
+}
+
+export const DATA_END = DATA + DATA_BYTES;
