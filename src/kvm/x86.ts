@@ -1,7 +1,6 @@
 /**
  * `struct kvm` and the vCPU run loop (arch/x86/kvm/x86.c): KVM_RUN, event evaluation before an entry, exit handling
- * after it, message routing between local APICs, and the effect of the WRMSR fastpath. One `Kvm` is one VM over one
- * `Cpu`.
+ * after it, and the effect of the WRMSR fastpath. One `Kvm` is one VM over one `Cpu`.
  *
  * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
  *
@@ -441,7 +440,8 @@ export class Kvm implements HypercallContext, MsrContext {
     const error = vcpu.exceptionError;
     vcpu.exceptionVector = -1;
     const info = (INFO_EXCEPTION | vector | (error >= 0 ? INFO_ERROR_CODE : 0)) >>> 0;
-    // A fault pushes RF = 1, so that an instruction breakpoint does not hit again after the handler (SDM vol. 3, 18.3.1.1).
+    // A fault pushes RF = 1, so that an instruction breakpoint does not hit again after the handler
+    // (SDM vol. 3, 18.3.1.1).
     const { state } = vcpu;
     if (((TRAPS_AND_ABORTS >>> vector) & 1) === 0) state.set(R_RFLAGS, state.lo(R_RFLAGS) | RFLAGS_RF, 0);
     const errorCode = error >= 0 ? error : null;
