@@ -98,9 +98,14 @@ export class AssemblyError extends KvmscopeError {
 export function diagnosticText(diagnostic: Diagnostic, severity: 'error' | 'warning'): string {
   const { file, line, column, message, sourceLine, calls } = diagnostic;
   // Tabs stay tabs under the line, so that the caret stands where the reader sees the column.
-  const margin = sourceLine.slice(0, column - 1).replaceAll(/[^\t]/g, ' ').padEnd(column - 1);
+  const margin = sourceLine
+    .slice(0, column - 1)
+    .replaceAll(/[^\t]/g, ' ')
+    .padEnd(column - 1);
   const from = calls.map((call) => `  in macro "${call.macro}", called from ${call.file}:${call.line}`);
-  return [`${file}:${line}:${column}: ${severity}: ${message}`, `    ${sourceLine}`, `    ${margin}^`, ...from].join('\n');
+  return [`${file}:${line}:${column}: ${severity}: ${message}`, `    ${sourceLine}`, `    ${margin}^`, ...from].join(
+    '\n',
+  );
 }
 
 /** Default address of a program without `.org`. */

@@ -6,7 +6,15 @@
  */
 import { CONDITIONS, DIRECTIVES, type Use } from './directives.ts';
 import { encode, isInstruction, type Prefixes } from './encode.ts';
-import { constant, type Expression, ExpressionParser, type ExpressionScope, type GuestSymbol, number, reduce } from './expression.ts';
+import {
+  constant,
+  type Expression,
+  ExpressionParser,
+  type ExpressionScope,
+  type GuestSymbol,
+  number,
+  reduce,
+} from './expression.ts';
 import { Input, STATEMENT_LIMIT } from './input.ts';
 import { type Bits, type Context, type Report, Section } from './layout.ts';
 import { readStatements, SourceFault, type Statement, tokenize } from './lexer.ts';
@@ -192,7 +200,10 @@ export class Assembly implements ExpressionScope {
     WORD.lastIndex = at;
     const word = WORD.exec(text);
     if (word === null) {
-      throw new SourceFault('expected an instruction, a directive or a label', text.length - text.slice(at).trimStart().length);
+      throw new SourceFault(
+        'expected an instruction, a directive or a label',
+        text.length - text.slice(at).trimStart().length,
+      );
     }
     const rest = at + word[0].length;
     this.#command(word[1], text, rest - word[1].length, rest);

@@ -118,7 +118,8 @@ const strings =
 function known(parser: ExpressionParser, what: string): bigint {
   const { at } = parser.token;
   const value = constant(parser.expression());
-  if (value === undefined) throw new SourceFault(`${what} must be known here: it depends on what follows or can still move`, at);
+  if (value === undefined)
+    throw new SourceFault(`${what} must be known here: it depends on what follows or can still move`, at);
   return value;
 }
 

@@ -141,7 +141,8 @@ function loadSegments(file: ElfFile): { address: number; bytes: Uint8Array }[] {
   let total = 0;
   const segments = loaded.map(({ offset, physical, fileSize, memorySize }) => {
     file.check(offset, fileSize, 'a segment');
-    if (fileSize > memorySize) file.fail(`a segment has more bytes in the file (${fileSize}) than in memory (${memorySize})`);
+    if (fileSize > memorySize)
+      file.fail(`a segment has more bytes in the file (${fileSize}) than in memory (${memorySize})`);
     total += memorySize;
     if (total > MEMORY_LIMIT) file.fail(`segments take more than ${MEMORY_LIMIT} bytes of memory`);
     const bytes = new Uint8Array(memorySize);

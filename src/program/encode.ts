@@ -90,23 +90,43 @@ const IMPLIED = /^(?:seg_rSI|es_rDI|seg_rDI|seg_rBX_al)$/;
 const isStringForm = (form: Form): boolean => form.kinds.some((kind) => /^(?:seg_rSI|es_rDI)$/.test(kind));
 
 /** Throws SourceFault: unknown instruction, operands it does not take, values that do not fit. */
-export function encode(mnemonic: string, operands: readonly Operand[], prefixes: Prefixes, bits: Bits, at: number): Encoded {
+export function encode(
+  mnemonic: string,
+  operands: readonly Operand[],
+  prefixes: Prefixes,
+  bits: Bits,
+  at: number,
+): Encoded {
   const entry = entryOf(mnemonic);
   if (entry === undefined) throw unknown(mnemonic, at);
   checkPrefixes(prefixes, bits, at);
-  const request = new Request(entry, operands, prefixes, bits, at);
-  return request.encode();
+  try {
+    return new Request(entry, operands, prefixes, bits, at).encode();
+  } catch (error) {
+    throw error instanceof Refusal ? error.asFault(mnemonic, at) : error;
+  }
+}
+
+/** The encoder does not take an instruction. */
+class Refusal extends Error {
+  asFault(mnemonic: string, at: number): SourceFault {
+    return new SourceFault(`"${mnemonic}" cannot be encoded with these operands: ${this.message}`, at);
+  }
 }
 
 function unknown(mnemonic: string, at: number): SourceFault {
   const near = nearest(mnemonic, mnemonics());
-  return new SourceFault(`unknown instruction "${mnemonic}"${near === undefined ? '' : `; did you mean "${near}"?`}`, at);
+  return new SourceFault(
+    `unknown instruction "${mnemonic}"${near === undefined ? '' : `; did you mean "${near}"?`}`,
+    at,
+  );
 }
 
 function checkPrefixes({ data, address, wide }: Prefixes, bits: Bits, at: number): void {
   const normal = bits === 16 ? 16 : 32;
   if (data === normal) throw new SourceFault(`data${data} is redundant in .code${bits}`, at);
-  if (address !== undefined && address === bits) throw new SourceFault(`addr${address} is redundant in .code${bits}`, at);
+  if (address !== undefined && address === bits)
+    throw new SourceFault(`addr${address} is redundant in .code${bits}`, at);
   if (address === 16 && bits === 64) throw new SourceFault('addr16 does not exist in 64-bit code', at);
   if (wide && bits !== 64) throw new SourceFault('a REX prefix exists only in 64-bit code', at);
 }
@@ -156,7 +176,8 @@ class Request {
     if (name === 'int' && only?.kind === 'immediate' && only.value === 3n) {
       return new Request(entryOf('int3')!, [], this.prefixes, this.bits, this.at).encode();
     }
-    if (this.operands.length === 1 && isBranchTarget(only) && this.entry.forms.some(isNearBranch)) {
+    const far = name === 'ljmp' || name === 'lcall';
+    if (!far && this.operands.length === 1 && isBranchTarget(only) && this.entry.forms.some(isNearBranch)) {
       return this.#branch(only);
     }
     if (STRINGS.test(name) || STRING_FORMS.test(name)) return this.#string();
@@ -168,7 +189,10 @@ class Request {
   #checkReturn(): void {
     if (this.bits !== 64 || this.entry.suffix !== undefined || this.prefixes.wide) return;
     const { name } = this.entry;
-    throw new SourceFault(`"${name}" is ambiguous in 64-bit code: write ${name}q to 64-bit or ${name}d to 32-bit code`, this.at);
+    throw new SourceFault(
+      `"${name}" is ambiguous in 64-bit code: write ${name}q to 64-bit or ${name}d to 32-bit code`,
+      this.at,
+    );
   }
 
   /** Selectors have 16 bits whatever the operand size is: takes the register width that needs no prefix, as GNU as does. */
@@ -178,16 +202,19 @@ class Request {
     const plain = bits === 16 ? 16 : 32;
     const [first, second] = operands;
     const isWord = first?.kind === 'register' && first.register.class === 'r16';
+    if (SELECTOR_SOURCES.test(name) && isGeneral(first) && !isWord) throw this.#noForm(this.#available());
     if (SELECTOR_SOURCES.test(name) && operands.length === 1 && isWord) return [resizedOperand(first, plain)];
     if ((name === 'str' || name === 'sldt') && isGeneral(first, 'r64')) return [resizedOperand(first, 32)];
     if (name === 'imul' && operands.length === 2 && second.kind === 'immediate') return [first, first, second];
     if (operands.length !== 2) return operands;
     if (name === 'mov' && isClass(first, 'segment') && isGeneral(second)) return [first, resizedOperand(second, plain)];
-    if (name === 'mov' && isClass(second, 'segment') && isGeneral(first, 'r64')) return [resizedOperand(first, 32), second];
+    if (name === 'mov' && isClass(second, 'segment') && isGeneral(first, 'r64'))
+      return [resizedOperand(first, 32), second];
     if (name === 'arpl' && isGeneral(first, 'r16') && isGeneral(second, 'r16')) {
       return [resizedOperand(first, plain), resizedOperand(second, plain)];
     }
-    if (name === 'arpl' && first.kind === 'memory' && isGeneral(second, 'r16')) return [first, resizedOperand(second, plain)];
+    if (name === 'arpl' && first.kind === 'memory' && isGeneral(second, 'r16'))
+      return [first, resizedOperand(second, plain)];
     if ((name === 'lar' || name === 'lsl') && isGeneral(first) && isGeneral(second)) {
       return [first, resizedOperand(second, Number(first.register.class.slice(1)))];
     }
@@ -219,7 +246,8 @@ class Request {
   /** Whether written operands of a string instruction are those that `form` has anyway. */
   #takesStrings(form: Form): boolean {
     const { operands } = this;
-    const kinds = operands.length === form.kinds.length ? form.kinds : form.kinds.filter((kind) => /r[SD]I$/.test(kind));
+    const kinds =
+      operands.length === form.kinds.length ? form.kinds : form.kinds.filter((kind) => /r[SD]I$/.test(kind));
     if (operands.length === 0 || operands.length !== kinds.length) return false;
     let addressClass: string | undefined;
     return operands.every((operand, place) => {
@@ -272,7 +300,10 @@ class Request {
     if (name === 'movabs' && this.bits !== 64) throw new SourceFault('"movabs" exists only in .code64', this.at);
     if (name === 'movabs') forms = forms.filter((form) => /^Mov_(?:r64_imm64|.*moffs)/.test(form.name));
     const far = name === 'ljmp' || name === 'lcall' || distanceOf(this.operands[0]) === 'far';
-    if (this.operands.length > 0 && this.operands.every(({ kind }) => kind === 'immediate')) forms = this.#ofMode(forms);
+    if (far && this.operands[0]?.kind === 'register') throw this.#noForm(forms);
+    this.#checkAddressPrefix();
+    if (this.operands.length > 0 && this.operands.every(({ kind }) => kind === 'immediate'))
+      forms = this.#ofMode(forms);
     let candidates = this.#match(forms, this.operands, far);
     if ((name === 'test' || name === 'xchg') && this.operands.length === 2) {
       const [first, second] = this.operands;
@@ -280,6 +311,16 @@ class Request {
     }
     if (candidates.length === 0) throw this.#noForm(forms);
     return this.#shortest(this.#sized(candidates));
+  }
+
+  #checkAddressPrefix(): void {
+    const { address } = this.prefixes;
+    if (address === undefined) return;
+    for (const operand of this.operands) {
+      if (operand.kind !== 'memory' || (operand.base ?? operand.index) === undefined) continue;
+      if (addressWidth(operand, this.bits, address) === address) continue;
+      throw new SourceFault(`addr${address} does not go with the registers of this address`, operand.at);
+    }
   }
 
   /** Where only numbers are written the mode gives the size, and then the number must fit that. */
@@ -293,7 +334,13 @@ class Request {
     const candidates: Candidate[] = [];
     for (const form of forms) {
       const kinds = this.#kindsFor(form, operands.length);
-      if (kinds === undefined || (isBranch(this.entry.name) && operands[0].kind !== 'far' && !far === isFarMemory(form) && isUnsized(operands[0]))) {
+      if (
+        kinds === undefined ||
+        (isBranch(this.entry.name) &&
+          operands[0].kind !== 'far' &&
+          !far === isFarMemory(form) &&
+          isUnsized(operands[0]))
+      ) {
         continue;
       }
       if (far && operands[0].kind === 'memory' && !isFarMemory(form)) continue;
@@ -352,13 +399,20 @@ class Request {
     const memory = this.operands.find((operand): operand is MemoryOperand => operand.kind === 'memory');
     const { name } = this.entry;
     if (memory !== undefined && memory.size === 0 && !DEFAULT_SIZE.test(name)) {
-      const sizes = new Set(candidates.map(({ form }) => form.memorySize));
+      // Which sizes a number fits must not decide what an instruction writes.
+      const open = this.#available().filter(
+        (form) => form.kinds.length === this.operands.length && this.#takesBut(form),
+      );
+      const sizes = new Set([...candidates.map(({ form }) => form), ...open].map((form) => form.memorySize));
       if (sizes.size > 1) throw this.#ambiguous(memory);
     }
     const sizes = new Set(candidates.map(({ form }) => form.operandSize));
     sizes.delete(0);
     if (sizes.size < 2) return candidates;
-    const preferred = this.#preferredSize(candidates.map(({ form }) => form), memory);
+    const preferred = this.#preferredSize(
+      candidates.map(({ form }) => form),
+      memory,
+    );
     const chosen = candidates.filter(({ form }) => form.operandSize === preferred);
     return chosen.length > 0 ? chosen : candidates;
   }
@@ -374,14 +428,15 @@ class Request {
   #shortest(candidates: readonly Candidate[]): Encoded {
     let best: Encoded | undefined;
     let bestLength = Number.POSITIVE_INFINITY;
-    let failure: SourceFault | undefined;
+    let failure: unknown;
     for (const { form, operands } of candidates) {
       if (best !== undefined && candidates.length > 1 && form.rank > 0 && bestLength < 3) continue;
       let encoded: Encoded;
       try {
         encoded = this.#encodeForm(form, operands);
       } catch (error) {
-        failure = error instanceof SourceFault ? error : this.#refused(error);
+        if (!(error instanceof SourceFault || error instanceof Refusal)) throw error;
+        failure = error;
         continue;
       }
       const length = encoded.kind === 'bytes' ? encoded.bytes.length + form.rank * 0.5 : 0;
@@ -390,14 +445,8 @@ class Request {
         bestLength = length;
       }
     }
-    if (best === undefined) throw failure!;
+    if (best === undefined) throw failure;
     return best;
-  }
-
-  /** What the encoder said, as a fault of the statement. */
-  #refused(error: unknown): SourceFault {
-    const reason = error instanceof Error ? error.message : String(error);
-    return new SourceFault(`"${this.entry.name}" cannot be encoded with these operands: ${reason}`, this.at);
   }
 
   // --- jumps -----------------------------------------------------------------------------------------------------------------
@@ -405,7 +454,9 @@ class Request {
   #branch(operand: ImmediateOperand | MemoryOperand): Encoded {
     const target = operand.kind === 'memory' ? operand.displacement! : operand.expression;
     const forms = this.#available().filter(isNearBranch);
-    const addressed = forms.filter((form) => form.addressSize === 0 || /^J[er]?cxz/.test(form.name) || form.addressSize === this.#loopSize());
+    const addressed = forms.filter(
+      (form) => form.addressSize === 0 || /^J[er]?cxz/.test(form.name) || form.addressSize === this.#loopSize(),
+    );
     const size = this.#branchSize(addressed);
     const sized = addressed.filter((form) => form.operandSize === size);
     const short = sized.find((form) => /_1$/.test(form.kinds[0]));
@@ -419,7 +470,14 @@ class Request {
     const isAbsolute = known !== undefined && known.place === undefined;
     if (short !== undefined && near !== undefined && operand.distance !== 'short' && !isAbsolute) {
       const nearSize = size === 16 ? 2 : 4;
-      return { kind: 'jump', short: this.#opcode(short, 1), near: this.#opcode(near, nearSize), nearSize, target, at: operand.at };
+      return {
+        kind: 'jump',
+        short: this.#opcode(short, 1),
+        near: this.#opcode(near, nearSize),
+        nearSize,
+        target,
+        at: operand.at,
+      };
     }
     const form = near === undefined || operand.distance === 'short' ? short! : near;
     const displacementSize = form === short ? 1 : size === 16 ? 2 : 4;
@@ -455,7 +513,12 @@ class Request {
     let bytes: Uint8Array;
     try {
       instruction.code = form.code;
-      const kind = form.operandSize === 16 ? OpKind.NearBranch16 : form.operandSize === 32 ? OpKind.NearBranch32 : OpKind.NearBranch64;
+      const kind =
+        form.operandSize === 16
+          ? OpKind.NearBranch16
+          : form.operandSize === 32
+            ? OpKind.NearBranch32
+            : OpKind.NearBranch64;
       instruction.setOpKind(0, kind);
       if (form.operandSize === 16) instruction.nearBranch16 = 0;
       else if (form.operandSize === 32) instruction.nearBranch32 = 0;
@@ -475,8 +538,24 @@ class Request {
 
   // --- encoding --------------------------------------------------------------------------------------------------------------
 
+  /** LOCK needs an instruction that reads and writes memory, REP a string instruction: GNU as insists too. */
+  #checkRepeats(form: Form): void {
+    for (const prefix of this.prefixes.bytes) {
+      const isLock = prefix === 0xf0;
+      const allowed = isLock ? form.lockable && this.operands[0]?.kind === 'memory' : form.repeatable;
+      const isExchange = isLock && this.entry.name === 'xchg' && this.operands.some(({ kind }) => kind === 'memory');
+      if (allowed || isExchange || !/^(?:f0|f2|f3)$/.test(prefix.toString(16))) continue;
+      const name = isLock ? 'lock' : prefix === 0xf3 ? 'rep' : 'repne';
+      throw new SourceFault(
+        `"${this.entry.name}" takes no ${name}; as a statement of its own ("${name};") it goes anywhere`,
+        this.at,
+      );
+    }
+  }
+
   #encodeForm(form: Form, operands: readonly Operand[]): Encoded {
     const { Instruction } = iced();
+    if (this.prefixes.bytes.length > 0) this.#checkRepeats(form);
     if (form.name === 'Xchg_r64_RAX' && operands.every((operand) => isNamed(operand, 'rax'))) {
       return { kind: 'bytes', bytes: this.#withPrefixes(Uint8Array.of(0x90), form), patches: [] };
     }
@@ -497,7 +576,13 @@ class Request {
   }
 
   /** Returns true if the operand holds a value that is not known yet. */
-  #setOperand(instruction: Instruction, place: number, kind: string, form: Form, operand: Operand | undefined): boolean {
+  #setOperand(
+    instruction: Instruction,
+    place: number,
+    kind: string,
+    form: Form,
+    operand: Operand | undefined,
+  ): boolean {
     const { OpKind } = iced();
     if (operand === undefined || IMPLIED.test(kind)) {
       this.#setImplied(instruction, place, kind);
@@ -589,7 +674,8 @@ class Request {
       throw new SourceFault(`displacement ${text} does not fit 32 bits sign-extended; load it into a register`, at);
     }
     const limit = 1n << BigInt(width);
-    if (value < -limit / 2n || value >= limit) throw new SourceFault(`displacement ${text} does not fit ${width}-bit addresses`, at);
+    if (value < -limit / 2n || value >= limit)
+      throw new SourceFault(`displacement ${text} does not fit ${width}-bit addresses`, at);
     return isOffset ? BigInt.asUintN(width, value) : BigInt.asIntN(width, value);
   }
 
@@ -659,34 +745,43 @@ class Request {
 
   #ambiguous(operand: Operand | undefined): SourceFault {
     const sizes = 'byte ptr, word ptr, dword ptr or qword ptr';
-    return new SourceFault(`the size of the memory operand of "${this.entry.name}" is open: write ${sizes}`, operand?.at ?? this.at);
+    return new SourceFault(
+      `the size of the memory operand of "${this.entry.name}" is open: write ${sizes}`,
+      operand?.at ?? this.at,
+    );
   }
 
   #noForm(forms: readonly Form[]): SourceFault {
     const { entry, operands, at } = this;
     const counts = [...new Set(forms.map((form) => form.kinds.length))].sort();
     if (!counts.includes(operands.length) && !isStringForm(entry.forms[0])) {
-      const takes = counts.length === 1 && counts[0] === 0 ? 'no operands' : `${counts.join(' or ')} operand${counts.join() === '1' ? '' : 's'}`;
+      const takes =
+        counts.length === 1 && counts[0] === 0
+          ? 'no operands'
+          : `${counts.join(' or ')} operand${counts.join() === '1' ? '' : 's'}`;
       return new SourceFault(`"${entry.name}" takes ${takes}, not ${operands.length}`, at);
     }
     const unfitting = operands.find(
-      (operand, place): operand is ImmediateOperand =>
+      (operand): operand is ImmediateOperand =>
         operand.kind === 'immediate' &&
         operand.value !== undefined &&
-        forms.some((form) => form.kinds.length === operands.length && this.#takesBut(form, place)),
+        forms.some((form) => form.kinds.length === operands.length && this.#takesBut(form)),
     );
     if (unfitting?.value !== undefined) {
       const text = unfitting.value < 0n ? `-0x${(-unfitting.value).toString(16)}` : `0x${unfitting.value.toString(16)}`;
       return new SourceFault(`${text} does not fit the operand of "${entry.name}"`, unfitting.at);
     }
-    return new SourceFault(`no form of "${entry.name}" takes ${operands.map(describe).join(', ')}`, operands[0]?.at ?? at);
+    return new SourceFault(
+      `no form of "${entry.name}" takes ${operands.map(describe).join(', ')}`,
+      operands[0]?.at ?? at,
+    );
   }
 
-  /** Whether `form` takes the operands if any number may stand at `exempt`. */
-  #takesBut(form: Form, exempt: number): boolean {
+  /** Whether `form` takes the operands if any number may stand for a number. */
+  #takesBut(form: Form): boolean {
     return this.operands.every((operand, place) => {
       const kind = form.kinds[place];
-      return place === exempt ? kind.startsWith('imm') : this.#takes(form, kind, operand);
+      return operand.kind === 'immediate' ? kind.startsWith('imm') : this.#takes(form, kind, operand);
     });
   }
 }
@@ -723,7 +818,8 @@ function distanceOf(operand: Operand | undefined): string | undefined {
   return operand?.kind === 'memory' || operand?.kind === 'immediate' ? operand.distance : undefined;
 }
 
-const isNamed = (operand: Operand, name: string): boolean => operand.kind === 'register' && operand.register.name === name;
+const isNamed = (operand: Operand, name: string): boolean =>
+  operand.kind === 'register' && operand.register.name === name;
 
 function isClass(operand: Operand | undefined, kind: string): operand is RegisterOperand {
   return operand?.kind === 'register' && operand.register.class === kind;
@@ -903,7 +999,7 @@ function run(bits: Bits, instruction: Instruction): Uint8Array {
     return encoder.takeBuffer();
   } catch (error) {
     encoder.takeBuffer();
-    throw error;
+    throw new Refusal(error instanceof Error ? error.message : String(error));
   }
 }
 
@@ -933,4 +1029,3 @@ function describe(operand: Operand): string {
       return 'selector:offset';
   }
 }
-

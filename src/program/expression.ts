@@ -415,10 +415,7 @@ function evaluateSymbol(symbol: GuestSymbol, at: number): bigint {
   if (symbol.place !== undefined) return BigInt(symbol.place.fragment.address + symbol.place.offset);
   if (symbol.value === undefined) {
     const local = /^(\d+)\u0001/.exec(symbol.name);
-    throw new SourceFault(
-      local ? `no label "${local[1]}:" follows` : `undefined symbol "${symbol.name}"`,
-      at,
-    );
+    throw new SourceFault(local ? `no label "${local[1]}:" follows` : `undefined symbol "${symbol.name}"`, at);
   }
   if (symbol.busy) throw new SourceFault(`the definition of "${symbol.name}" goes in a circle`, at);
   symbol.busy = true;

@@ -61,7 +61,15 @@ export class Input {
     if (this.#frames.length > MACRO_DEPTH + INCLUDE_DEPTH) throw new SourceFault('repetitions are nested too deep', 0);
     const statements = again();
     if (statements === undefined) return;
-    this.#frames.push({ kind: 'repeat', file: this.file, statements, position: 0, calls: this.calls, conditions, again });
+    this.#frames.push({
+      kind: 'repeat',
+      file: this.file,
+      statements,
+      position: 0,
+      calls: this.calls,
+      conditions,
+      again,
+    });
   }
 
   /** Leaves the innermost macro; false if there is none. */

@@ -25,6 +25,10 @@ export interface Form {
   readonly modes: readonly Bits[];
   /** In 64-bit mode the operand size is 64 without REX.W. */
   readonly default64: boolean;
+  /** LOCK may precede it if the destination is memory. */
+  readonly lockable: boolean;
+  /** REP or REPNE may precede it. */
+  readonly repeatable: boolean;
   /** Among forms of one length the lower one is taken, as GNU as does: accumulator forms with an immediate come last. */
   readonly rank: number;
 }
@@ -38,7 +42,8 @@ export function iced(): typeof Iced {
 }
 
 /** Codes that never come from a mnemonic: other encodings of the same instruction, or none at all. */
-const SKIPPED = /^(?:EVEX|MVEX|XOP|D3NOW|VEX_KNC|Declare|INVALID|Cmpxchg486|Bswap_r16|Reservednop|Prefetchreserved|Jmpe|Zero_bytes|Sal_)|_KNC/;
+const SKIPPED =
+  /^(?:EVEX|MVEX|XOP|D3NOW|VEX_KNC|Declare|INVALID|Cmpxchg486|Bswap_r16|Reservednop|Prefetchreserved|Jmpe|Zero_bytes|Sal_)|_KNC/;
 
 /** GNU names whose forms are those of other names in the encoder's table. */
 const ALIASES: Readonly<Record<string, readonly string[]>> = {
@@ -144,6 +149,9 @@ const MEMORY_SIZES: Readonly<Record<string, number>> = {
   Bound32_DwordDword: 8,
 };
 
+/** Hints for a cache line: the size written does not matter. */
+const HINTS = /^(?:Prefetch|Clflush|Clwb|Cldemote)/;
+
 function memorySize(name: string): number {
   const known = MEMORY_SIZES[name];
   if (known !== undefined) return known;
@@ -164,9 +172,11 @@ function describeForm(name: string): Form {
     kinds,
     operandSize: info.operandSize,
     addressSize: info.addressSize,
-    memorySize: memorySize(MemorySize[info.memorySize]),
+    memorySize: HINTS.test(name) ? 0 : memorySize(MemorySize[info.memorySize]),
     modes,
     default64: info.defaultOpSize64,
+    lockable: info.canUseLockPrefix,
+    repeatable: info.canUseRepPrefix || info.canUseRepnePrefix || info.canUseBndPrefix || info.canUseXreleasePrefix,
     rank: accumulator ? 1 : 0,
   };
   info.free();

@@ -56,7 +56,13 @@ function quotedLength(text: string, at: number): number {
 }
 
 /** Splits one comment-free line at `;` outside of strings and character constants; empty statements are dropped. */
-export function splitStatements(line: string, file: string, number: number, sourceLine: string, column = 1): Statement[] {
+export function splitStatements(
+  line: string,
+  file: string,
+  number: number,
+  sourceLine: string,
+  column = 1,
+): Statement[] {
   const statements: Statement[] = [];
   let start = 0;
   const push = (end: number): void => {
@@ -197,7 +203,17 @@ function numberToken(text: string, at: number, spaced: boolean): Token {
   return { kind: 'number', text: raw, value, at, spaced };
 }
 
-const ESCAPES: Readonly<Record<string, number>> = { b: 8, f: 12, n: 10, r: 13, t: 9, v: 11, '\\': 92, '"': 34, "'": 39 };
+const ESCAPES: Readonly<Record<string, number>> = {
+  b: 8,
+  f: 12,
+  n: 10,
+  r: 13,
+  t: 9,
+  v: 11,
+  '\\': 92,
+  '"': 34,
+  "'": 39,
+};
 
 /** UTF-8 bytes of a quoted string with the escapes of GNU as: `\b \f \n \r \t \v \\ \" \'`, octal `\123`, hexadecimal `\x1f`. */
 function stringBytes(raw: string, at: number): number[] {

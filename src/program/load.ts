@@ -71,7 +71,11 @@ function readBytes(path: string): Uint8Array {
   }
 }
 
-function loadImage(bytes: Uint8Array, name: string, { origin = DEFAULT_ORIGIN, bits = 64 }: LoadProgramOptions): Program {
+function loadImage(
+  bytes: Uint8Array,
+  name: string,
+  { origin = DEFAULT_ORIGIN, bits = 64 }: LoadProgramOptions,
+): Program {
   if (isElf(bytes)) return loadElf(bytes, name);
   if (bytes.length === 0) throw new KvmscopeError('image', `${name}: the file is empty`);
   return {

@@ -138,8 +138,12 @@ export function bindArguments(macro: Macro, text: string, at: number): Map<strin
       continue;
     }
     if (parameter === undefined) {
-      const count = parameters.length === 0 ? 'no arguments' : `${parameters.length} argument${parameters.length > 1 ? 's' : ''}`;
-      throw new SourceFault(`macro "${macro.name}" takes ${count}; blanks part arguments too, quote one that has blanks`, next);
+      const count =
+        parameters.length === 0 ? 'no arguments' : `${parameters.length} argument${parameters.length > 1 ? 's' : ''}`;
+      throw new SourceFault(
+        `macro "${macro.name}" takes ${count}; blanks part arguments too, quote one that has blanks`,
+        next,
+      );
     }
     position++;
     if (parameter.rest) {

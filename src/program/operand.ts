@@ -159,7 +159,8 @@ export class OperandParser extends ExpressionParser {
   }
 
   #ptr(otherwise: string): void {
-    if (this.token.kind !== 'name' || this.token.text.toLowerCase() !== 'ptr') throw new SourceFault(otherwise, this.token.at);
+    if (this.token.kind !== 'name' || this.token.text.toLowerCase() !== 'ptr')
+      throw new SourceFault(otherwise, this.token.at);
     this.position++;
   }
 
@@ -195,7 +196,7 @@ export class OperandParser extends ExpressionParser {
     if (!memory && !bare) {
       return { kind: 'immediate', expression: displacement ?? number(0n), value, distance, at };
     }
-    const { base, index, scale } = addressing(sum.terms);
+    const { base, index, scale } = addressing(sum.terms, this.bits);
     return {
       kind: 'memory',
       size: this.#size,
@@ -260,7 +261,8 @@ function collect(expression: Expression, negative: boolean, sum: Sum): void {
       break;
   }
   const inside = registerIn(expression);
-  if (inside !== undefined) throw new SourceFault('a register can only be added, or multiplied by 1, 2, 4 or 8', inside);
+  if (inside !== undefined)
+    throw new SourceFault('a register can only be added, or multiplied by 1, 2, 4 or 8', inside);
   sum.rest.push({ expression, negative });
 }
 
@@ -311,13 +313,14 @@ interface Addressing {
 }
 
 /** Which register is the base and which the index. */
-function addressing(terms: readonly Term[]): Addressing {
+function addressing(terms: readonly Term[], bits: Bits): Addressing {
   if (terms.length === 0) return { base: undefined, index: undefined, scale: 1 };
   if (terms.length > 2) throw new SourceFault('an address has at most two registers', terms[2].at);
   for (const { register, at } of terms) {
     if (!/^(?:r16|r32|r64|ip)$/.test(register.class)) {
       throw new SourceFault(`register ${register.name} cannot be part of an address`, at);
     }
+    if (bits === 64 && register.class === 'r16') throw new SourceFault('64-bit code has no 16-bit addresses', at);
   }
   let [first, second] = terms as [Term, Term | undefined];
   if (second === undefined) {

@@ -58,7 +58,17 @@ export function gnuAssemble(source: string, { origin, includeDirs = [] }: GnuOpt
     writeFileSync(path('script.ld'), LINKER_SCRIPT);
     const includes = [folder, ...includeDirs].flatMap((dir) => ['-I', dir]);
     const assembled = run('as', ['--64', ...includes, '-o', path('object.o'), path('whole.s')]);
-    const linked = run('ld', ['-e', '0', '-z', 'max-page-size=1', '-T', path('script.ld'), '-o', path('linked'), path('object.o')]);
+    const linked = run('ld', [
+      '-e',
+      '0',
+      '-z',
+      'max-page-size=1',
+      '-T',
+      path('script.ld'),
+      '-o',
+      path('linked'),
+      path('object.o'),
+    ]);
     run('objcopy', ['-O', 'binary', '--set-section-flags', '.bss=alloc,load,contents', path('linked'), path('image')]);
     const symbols = new Map<string, bigint>();
     for (const line of execFileSync('nm', [path('linked')], { encoding: 'utf8' }).split('\n')) {
