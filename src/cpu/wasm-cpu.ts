@@ -138,10 +138,15 @@ class WasmCpuState implements CpuState {
     this.u64[id] = value;
     if (id > L.R_RFLAGS) this.changed(id);
   }
-  /** A register that may decide the mode or the translation was written. The CPL follows SS.DPL, as in a VMCS. */
+  /** Writes a slot that is no register: nothing has to be recomputed for it. */
+  private setSlot(slot: number, lo: number, hi: number): void {
+    this.u32[slot * 2] = lo;
+    this.u32[slot * 2 + 1] = hi;
+  }
+  /** Follows a write of a register beyond RFLAGS: the CPL is SS.DPL, as in a VMCS; translations depend on CR0, CR3, CR4 and EFER. */
   private changed(id: number): void {
     if (id === L.R_ATTR + L.SEG_SS) this.u32[L.S_CPL * 2] = ((this.u32[id * 2] as number) >> 5) & 3;
-    this.u32[L.S_DIRTY * 2] = 1;
+    if (id === L.R_CR0 || id === L.R_CR3 || id === L.R_CR4 || id === L.R_EFER) this.u32[L.S_DIRTY * 2] = 1;
   }
 
   get cpl(): number {
@@ -155,9 +160,9 @@ class WasmCpuState implements CpuState {
   }
 
   inject(info: number, errorCode: number, instructionLength: number): void {
-    this.set(L.S_INJECT_ERROR, errorCode, 0);
-    this.set(L.S_INJECT_LEN, instructionLength, 0);
-    this.u32[L.S_INJECT * 2] = info;
+    this.setSlot(L.S_INJECT_ERROR, errorCode, 0);
+    this.setSlot(L.S_INJECT_LEN, instructionLength, 0);
+    this.setSlot(L.S_INJECT, info, 0);
   }
   get injected(): number {
     return this.lo(L.S_INJECT);
@@ -216,9 +221,8 @@ class WasmCpuState implements CpuState {
   /** Queues a completed access; the instruction runs again and takes it. */
   private complete(lo: number, hi: number): void {
     const count = this.lo(L.S_IOQ_COUNT);
-    this.set(L.S_IOQ + count, lo, hi);
-    this.u32[L.S_DIRTY * 2] = 0;
-    this.u32[L.S_IOQ_COUNT * 2] = count + 1;
+    this.setSlot(L.S_IOQ + count, lo, hi);
+    this.setSlot(L.S_IOQ_COUNT, count + 1, 0);
   }
   flushTlb(): void {
     this.u32[L.S_DIRTY * 2] = 1;

@@ -11,9 +11,10 @@ import {
   SEG_DS, R_LIMIT,
 } from './layout';
 import {
-  AC, BP, BR, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF, FLAG_IF, FLAG_OF, FLAG_PF,
-  FLAG_SF, FLAG_ZF, GP, NM, OF, UD, brk, codeMode, cpl, curRip, failed, flatRead, flatWrite, isAmd, isCanonical, leave, longMode,
-  nextRip, protectedMode, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg, st, stackMask, tlb, TLB_READ, TLB_WRITE, tlbVersion,
+  AC, BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF, FLAG_IF, FLAG_OF,
+  FLAG_PF, FLAG_SF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed, flatRead, flatWrite, isAmd,
+  isCanonical, leave, longMode, nextRip, protectedMode, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg, st, stackMask, tlb,
+  TLB_READ, TLB_WRITE, tlbVersion,
 } from './state';
 import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
@@ -681,6 +682,8 @@ function enter(rec: usize): void {
     }
   }
   setReg(R_RSP, sp);
+  // Everything here is on the stack, whatever the instruction's own segment.
+  if (brk & BRK_FAULT && exVector == NONCANONICAL) raiseError(SS, 0);
 }
 function leaveFrame(size: i32): void {
   const sp = reg(R_RSP);
@@ -1070,14 +1073,15 @@ function bound(rec: usize): void {
   const index = signExtend(getG(rec, size), size);
   if (index < signExtend(low, size) || index > signExtend(high, size)) raise(BR);
 }
+/** Reads first; writes, and so needs a writable page, only if the RPL is raised (SDM vol. 2, ARPL). */
 function arpl(rec: usize): void {
   if (!requireProtected()) return;
-  const a = readEForWrite(rec, 1);
+  const a = readE(rec, 1);
   if (failed()) return;
   const b = getG(rec, 1);
   const lower = (a & 3) < (b & 3);
   if (lower) {
-    writeBack(rec, 1, (a & ~(<u64>3)) | (b & 3));
+    writeE(rec, 1, (a & ~(<u64>3)) | (b & 3));
     if (failed()) return;
   }
   setArithFlags((flags() & (FLAGS_ARITH & ~FLAG_ZF)) | (lower ? FLAG_ZF : 0));

@@ -69,7 +69,7 @@ export const R_ATTR = 72;
 
 /** First slot that is not an architectural register. */
 export const S_FIRST = 80;
-/** Host wrote a register that decides the CPU mode or address translation: recompute and flush on the next run. */
+/** The host wrote CR0, CR3, CR4 or EFER: drop translations at the next run. */
 export const S_DIRTY = 80;
 /** 1: the CPU answers as AMD (VMMCALL native), 0: as Intel (VMCALL native). */
 export const S_VENDOR = 81;
