@@ -3,9 +3,11 @@ import { listing, loadProgram } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { EXIT_OK } from './main.ts';
 import type { Output } from './output.ts';
+import { reportWarnings } from './source.ts';
 
 export async function asmCommand(file: string, flags: { readonly json?: boolean }, output: Output): Promise<number> {
   const program = loadProgram(file);
+  reportWarnings(program, output);
   if (flags.json) {
     const hexBytes = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
     const fields = {

@@ -1,6 +1,7 @@
 /** `kvmscope run`: one program, each era that was asked for. */
 import {
   type CheckResult,
+  eraMatches,
   KvmscopeError,
   type MachineOptions,
   type OpenedProgram,
@@ -15,10 +16,10 @@ import {
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document, runToJson } from '../trace/json.ts';
 import { counterLines, endText, finalState, type NotebookOptions, notebookExits } from '../trace/notebook.ts';
-import { plural } from '../trace/text.ts';
+import { flow, plural, words } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
-import { locator } from './source.ts';
+import { locator, reportWarnings } from './source.ts';
 
 /** Options of the command as commander gives them. */
 export interface RunFlags {
@@ -69,6 +70,7 @@ function machineOptions(flags: RunFlags): OpenOptions {
 export async function runCommand(file: string, flags: RunFlags, output: Output): Promise<number> {
   const eras = flags.kvm?.map((name) => resolveEra(name).name);
   const opened = openProgram(file, machineOptions(flags));
+  reportWarnings(opened.program, output);
   const outcomes: ProgramOutcome[] = [];
   for (const era of eras ?? [undefined]) {
     const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
@@ -121,8 +123,14 @@ export function* runHeading(opened: OpenedProgram, outcome: ProgramOutcome, outp
     `seed ${run.seed}`,
   ];
   const { title } = opened.header;
-  yield output.paint('title', opened.path) + (title ? `  ${title}` : '');
-  yield output.paint('dim', machine.join(', '));
+  const { width, paint } = output;
+  const labelWidth = title ? opened.path.length + 2 : 0;
+  yield* flow(opened.path, words(title), { width, paint, indent: 0, labelWidth: Math.min(labelWidth, width >> 1) });
+  yield paint('dim', machine.join(', '));
+  const range = opened.header.settings.kvm;
+  if (range !== undefined && !eraMatches(range, resolveEra(run.era))) {
+    yield paint('bad', `note: the program's header asks for KVM ${range}`);
+  }
 }
 
 function* runReport(

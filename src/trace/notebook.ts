@@ -11,7 +11,7 @@ import type { LapicView, RunEnd, RunResult, VcpuView } from '../machine/types.ts
 import { exitReasonName, kernelVersion } from './exit-names.ts';
 import { destinationWords, exitMeaning, hypercallResult, interruptWords, receivers, registerOf } from './explain.ts';
 import { formatEvent, type TraceDialect } from './ftrace.ts';
-import { count, flow, hex, type Paint, type Piece, plural, ranges, vcpuNames, vectorSet, words } from './text.ts';
+import { clip, count, flow, hex, type Paint, type Piece, plural, ranges, vcpuNames, vectorSet, words } from './text.ts';
 
 /** A place in a guest program's source. */
 export interface SourcePlace {
@@ -95,9 +95,6 @@ function registerPieces(values: readonly bigint[], since?: readonly bigint[]): P
   }
   return pieces;
 }
-
-const clip = (text: string, columns: number): string =>
-  text.length <= columns ? text : `${text.slice(0, Math.max(0, columns - 1))}…`;
 
 /** Fields at the end of a kvm_exit line that are all zero: the notebook shows an ellipsis, the trace shows them. */
 const ZERO_FIELDS = /( (?:info1|info2|intr_info|error_code|requests) 0x0+)+$/;
@@ -209,15 +206,15 @@ function lapicPieces(lapic: LapicView): Piece[] {
   texts.push(`IRR ${vectorSet(lapic.irr)}`, `ISR ${vectorSet(lapic.isr)}`, `TMR ${vectorSet(lapic.tmr)}`);
   texts.push(`TPR ${hex(lapic.tpr)}`, `PPR ${hex(lapic.ppr)}`, `SVR ${hex(lapic.svr)}`);
   const pieces: Piece[] = texts.map((text) => ({ text, tone: /\{0x/.test(text) ? 'changed' : 'plain' }));
-  if (lapic.icr !== 0n) {
-    const x2apic = lapic.mode === 'x2apic';
-    const icr = x2apic
-      ? Icr.fromX2(lapic.icr)
-      : Icr.fromXapic(Number(lapic.icr & 0xffffffffn), Number(lapic.icr >> 32n));
-    pieces.push({ text: `ICR ${hex(lapic.icr)}`, tone: 'changed' });
-    pieces.push({ text: `(${interruptWords(icr)}, ${destinationWords(icr, x2apic)})` });
-  }
   return pieces;
+}
+
+/** The last ICR value in words; '' where none was written. */
+function icrText({ icr: value, mode }: LapicView): string {
+  if (value === 0n || mode === 'disabled') return '';
+  const x2apic = mode === 'x2apic';
+  const icr = x2apic ? Icr.fromX2(value) : Icr.fromXapic(Number(value & 0xffffffffn), Number(value >> 32n));
+  return `${hex(value)}: ${interruptWords(icr)}, ${destinationWords(icr, x2apic)}`;
 }
 
 function pendingPieces(vcpu: VcpuView): Piece[] {
@@ -262,10 +259,10 @@ function* groupLines(group: readonly VcpuView[], options: NotebookOptions): Gene
   // A halted vCPU has RIP behind its HLT, which is one byte long.
   const rip = (registers.rip ?? 0n) - (first.mpState === 'halted' ? 1n : 0n);
   const place = placeText(locate?.((registers.cs_base ?? 0n) + rip));
-  const name = vcpuNames(group.map((vcpu) => vcpu.index)) + (sameIds ? '' : ` (APIC id ${ranges(ids)})`);
-  yield paint('title', name) +
-    `  ${MP_STATES[first.mpState]}, ${modeText(registers)}` +
-    paint('dim', place && `  ${place}`);
+  const name = vcpuNames(group.map((vcpu) => vcpu.index)) + (sameIds ? '' : ` (APIC id ${clip(ranges(ids), 40)})`);
+  const state = `  ${MP_STATES[first.mpState]}, ${modeText(registers)}`;
+  const room = width - name.length - state.length - 2;
+  yield paint('title', name) + state + (place && room > 0 ? paint('dim', `  ${clip(place, room)}`) : '');
   const general = READING_ORDER.map((register): Piece => {
     const value = registers[register] ?? 0n;
     if (register === 'rflags') return { text: `rflags ${flagsText(value)}` };
@@ -280,6 +277,8 @@ function* groupLines(group: readonly VcpuView[], options: NotebookOptions): Gene
   }));
   yield* flow('control', control, { ...fit, gap: '  ' });
   yield* flow('APIC', lapicPieces(first.lapic), { ...fit, gap: '  ' });
+  const icr = icrText(first.lapic);
+  if (icr) yield* flow('ICR', words(icr), fit);
   const pending = pendingPieces(first);
   if (pending.length > 0) yield* flow('pending', pending, { ...fit, gap: '  ' });
 }

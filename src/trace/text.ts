@@ -63,6 +63,10 @@ export interface FlowOptions {
   readonly hang?: number;
 }
 
+/** At most `columns` characters, the last one an ellipsis if something is missing. */
+export const clip = (text: string, columns: number): string =>
+  text.length <= columns ? text : `${text.slice(0, Math.max(0, columns - 1))}…`;
+
 /** A labelled paragraph: pieces side by side, wrapped at `width`, continuation lines under the first piece. */
 export function flow(label: string, pieces: readonly Piece[], options: FlowOptions): string[] {
   const { width, paint, indent = 4, labelWidth = 10, gap = ' ', hang = 0 } = options;
