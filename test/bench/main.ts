@@ -92,7 +92,7 @@ small:
 `;
 
 const VMCALL = `
-  mov ebx, 1
+  mov ebx, 2
   xor ecx, ecx
   xor edx, edx
   mov esi, 0xf0
@@ -147,8 +147,9 @@ async function main(): Promise<void> {
   const alu = await endless(ALU);
   const sieve = await endless(SIEVE);
   const fib = await endless(FIB);
-  const vmcall = await endless(VMCALL);
-  const wide = await endless(VMCALL.replace('mov ebx, 1', 'mov rbx, -1').replace('xor ecx, ecx', 'mov rcx, -1'), 80);
+  const vmcall = await endless(VMCALL, 2);
+  const self = await endless(VMCALL.replace('mov ebx, 2', 'mov ebx, 1'));
+  const wide = await endless(VMCALL.replace('mov ebx, 2', 'mov rbx, -1').replace('xor ecx, ecx', 'mov rcx, -1'), 80);
   const icr = await endless(ICR, 2);
   const cpuid = await endless(CPUID);
 
@@ -163,6 +164,12 @@ async function main(): Promise<void> {
     },
     { name: 'fib (calls, pushes)', unit: 'guest instruction', against: 'ALU loop', run: () => steps(fib, STEPS) },
     { name: 'vmcall, PV IPI to one', unit: 'round trip', against: 'ALU loop', run: () => exits(vmcall, TRIPS * 4) },
+    {
+      name: 'vmcall, PV IPI to itself, IF = 0',
+      unit: 'round trip',
+      against: 'vmcall, PV IPI to one',
+      run: () => exits(self, TRIPS * 4),
+    },
     {
       name: 'vmcall, PV IPI to 80',
       unit: 'round trip',
