@@ -11,7 +11,7 @@
  */
 import { KvmscopeError } from '../errors.ts';
 import { Assembly, type IncludedFile, type Problem } from './assembly.ts';
-import { evaluate, type GuestSymbol } from './expression.ts';
+import { evaluate, type GuestSymbol, isLocalName } from './expression.ts';
 import { type Bits, type Context, emit, layOut, type Section } from './layout.ts';
 import { SourceFault } from './lexer.ts';
 
@@ -166,14 +166,14 @@ function openInclude(options: AssembleOptions, path: string, fromFile: string): 
 function symbolValues(assembly: Assembly): Map<string, bigint> {
   const values = new Map<string, bigint>();
   for (const symbol of assembly.symbols.values()) {
-    if (symbol.name.includes('\u0001') || !(symbol.place ?? symbol.value)) continue;
-    const value = valueOf(symbol, assembly);
+    if (isLocalName(symbol.name) || !(symbol.place ?? symbol.value)) continue;
+    const value = symbolValue(symbol, assembly);
     if (value !== undefined) values.set(symbol.name, BigInt.asUintN(64, value));
   }
   return values;
 }
 
-function valueOf(symbol: GuestSymbol, assembly: Assembly): bigint | undefined {
+function symbolValue(symbol: GuestSymbol, assembly: Assembly): bigint | undefined {
   try {
     return evaluate({ kind: 'symbol', symbol, at: 0 });
   } catch (error) {

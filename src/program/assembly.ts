@@ -12,6 +12,7 @@ import {
   ExpressionParser,
   type ExpressionScope,
   type GuestSymbol,
+  localName,
   number,
   reduce,
 } from './expression.ts';
@@ -598,8 +599,6 @@ const NOWHERE: Context = {
   statement: { text: '', file: '', line: 1, column: 1, sourceLine: '' },
   calls: [],
 };
-
-const localName = (label: string, count: number): string => `${label}\u0001${count}`;
 
 /** A definition in its shortest form, so that chains of `.set x, x+1` do not grow. */
 function simplified(value: Expression, known: ReturnType<typeof reduce>): Expression {

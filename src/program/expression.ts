@@ -24,6 +24,14 @@ export interface GuestSymbol {
   busy?: boolean;
 }
 
+/** Parts the digits of a numeric local label from the number of its instance in the name of its symbol. */
+const LOCAL_MARK = '\u0001';
+
+/** Name of the symbol for the `instance`th label `label:`. */
+export const localName = (label: string, instance: number): string => `${label}${LOCAL_MARK}${instance}`;
+
+export const isLocalName = (name: string): boolean => name.includes(LOCAL_MARK);
+
 export type UnaryOperator = '-' | '~' | '!' | '+';
 
 export type Expression =
@@ -414,8 +422,9 @@ export function evaluate(expression: Expression): bigint {
 function evaluateSymbol(symbol: GuestSymbol, at: number): bigint {
   if (symbol.place !== undefined) return BigInt(symbol.place.fragment.address + symbol.place.offset);
   if (symbol.value === undefined) {
-    const local = /^(\d+)\u0001/.exec(symbol.name);
-    throw new SourceFault(local ? `no label "${local[1]}:" follows` : `undefined symbol "${symbol.name}"`, at);
+    const { name } = symbol;
+    const local = isLocalName(name) ? `no label "${name.slice(0, name.indexOf(LOCAL_MARK))}:" follows` : undefined;
+    throw new SourceFault(local ?? `undefined symbol "${name}"`, at);
   }
   if (symbol.busy) throw new SourceFault(`the definition of "${symbol.name}" goes in a circle`, at);
   symbol.busy = true;
