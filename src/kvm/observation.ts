@@ -7,7 +7,7 @@ import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import type { VendorExit } from './exits.ts';
 import type { Lapic } from './lapic.ts';
 import type { KvmTraceEvent } from './trace.ts';
-import type { ExitRecord, FastpathVerdict, KvmObserver } from './types.ts';
+import type { ExitRecord, FastpathCompletion, FastpathOutcome, FastpathVerdict, KvmObserver } from './types.ts';
 import type { KvmVcpu } from './vcpu.ts';
 
 /** VM-entry interruption information: an error code is delivered (SDM vol. 3, 26.8.3). */
@@ -27,7 +27,7 @@ interface OpenRecord {
   readonly bits: 16 | 32 | 64;
   readonly before: readonly bigint[];
   readonly events: KvmTraceEvent[];
-  fastpath: FastpathVerdict | undefined;
+  fastpath: FastpathOutcome | undefined;
 }
 
 const generalRegisters = (vcpu: KvmVcpu): readonly bigint[] =>
@@ -74,6 +74,12 @@ export class Observation {
   verdict(vcpu: KvmVcpu, verdict: FastpathVerdict): void {
     const record = this.records[vcpu.index];
     if (record !== null) record.fastpath = verdict;
+  }
+
+  /** Notes how KVM goes on after a taken fastpath. */
+  completion(vcpu: KvmVcpu, completion: FastpathCompletion): void {
+    const record = this.records[vcpu.index];
+    if (record?.fastpath !== undefined) record.fastpath = { ...record.fastpath, completion };
   }
 
   /** Ends the open record, if there is one, and hands it over. */

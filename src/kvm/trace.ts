@@ -83,3 +83,25 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
 );
 
 export type KvmTraceEventName = KvmTraceEvent['event'];
+
+const NAMES: Readonly<Record<KvmTraceEventName, true>> = {
+  kvm_entry: true,
+  kvm_exit: true,
+  kvm_hypercall: true,
+  kvm_msr: true,
+  kvm_apic: true,
+  kvm_apic_ipi: true,
+  kvm_apic_accept_irq: true,
+  kvm_eoi: true,
+  kvm_pv_eoi: true,
+  kvm_inj_virq: true,
+  kvm_inj_nmi: true,
+  kvm_inj_exception: true,
+  kvm_cpuid: true,
+  kvm_pio: true,
+  kvm_mmio: true,
+  kvm_cr: true,
+  kvm_userspace_exit: true,
+};
+/** Every event there is. */
+export const EVENT_NAMES: readonly KvmTraceEventName[] = Object.keys(NAMES) as KvmTraceEventName[];

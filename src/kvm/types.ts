@@ -51,8 +51,8 @@ export interface ExitRecord {
    */
   readonly before: readonly bigint[];
   readonly after: readonly bigint[];
-  /** Verdict of the WRMSR fastpath for this exit, if it was asked. */
-  readonly fastpath?: FastpathVerdict;
+  /** What the WRMSR fastpath did with this exit, if it was asked. */
+  readonly fastpath?: FastpathOutcome;
   /** Events emitted from the exit until it was handled, in order. */
   readonly events: readonly KvmTraceEvent[];
 }
@@ -65,6 +65,18 @@ export interface FastpathVerdict {
    * 'reserved bits', 'not x2APIC'.
    */
   readonly reason: string;
+}
+
+/**
+ * How KVM went on after a handled fastpath, in the kernel's words. SKIP_EMUL_INS (v5.6, v5.7): handle_exit advances RIP.
+ * REENTER_GUEST (v5.8 and later): straight back into the guest. EXIT_HANDLED (v5.8 and later): the ordinary end of an exit, also
+ * where something is pending for the vCPU itself.
+ */
+export type FastpathCompletion = 'SKIP_EMUL_INS' | 'REENTER_GUEST' | 'EXIT_HANDLED';
+
+/** The verdict, and what came of it; `completion` is there if the fastpath was taken. */
+export interface FastpathOutcome extends FastpathVerdict {
+  readonly completion?: FastpathCompletion;
 }
 
 /** Why `Kvm.run` (KVM_RUN of one vCPU) returned. */

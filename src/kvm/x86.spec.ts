@@ -524,7 +524,7 @@ describe('what an exit record holds', () => {
     send(b, 0x1_0000_00f0n);
     const [exit] = b.exits;
     expect(exit).toMatchObject({ vcpu: 0, name: 'msr_write', reason: 32, rip: 0xfff0n });
-    expect(exit.fastpath).toEqual({ taken: true, reason: 'taken' });
+    expect(exit.fastpath).toEqual({ taken: true, reason: 'taken', completion: 'REENTER_GUEST' });
     expect(exit.before).toHaveLength(18);
     expect([exit.before[16], exit.after[16]]).toEqual([0xfff0n, 0xfff2n]);
     expect(exit.events[0]).toMatchObject({ event: 'kvm_exit', rip: 0xfff0n, info1: 0n });

@@ -721,6 +721,10 @@ export class Kvm implements HypercallContext, MsrContext {
     this.skip(vcpu);
     // Straight back into the guest, unless the vCPU sent something to itself.
     const reenters = (era.fastpathCompletion === 're-enter guest' || msr === MSR_TSC_DEADLINE) && !lapic.requestEvent;
+    if (this.trace !== null) {
+      const handled = era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
+      this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
+    }
     if (!reenters || era.reentryCounted) vcpu.counters.exits++;
     return true;
   }

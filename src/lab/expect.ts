@@ -3,6 +3,7 @@ import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type Era, eraMatches, resolveEra } from '../kvm/eras.ts';
 import { SVM_EXITS } from '../kvm/svm.ts';
+import { EVENT_NAMES } from '../kvm/trace.ts';
 import type { ExitRecord, VcpuCounters } from '../kvm/types.ts';
 import { VMX_EXITS } from '../kvm/vmx.ts';
 import type { RunEnd, RunResult, VcpuView } from '../machine/types.ts';
@@ -106,6 +107,13 @@ export function validateExpectations(expectations: readonly Expectation[], progr
         `${expectation.file}:${expectation.line}: unknown exit "${subject.name}"${hint}`,
       );
     }
+    if (subject.kind === 'events' && !EVENT_NAMES.some((name) => name === subject.name)) {
+      const hint = didYouMean(subject.name ?? '', EVENT_NAMES);
+      throw new KvmscopeError(
+        'header',
+        `${expectation.file}:${expectation.line}: unknown event "${subject.name}"${hint}`,
+      );
+    }
     const terms = subject.address === undefined ? [] : [subject.address];
     if (value?.kind === 'number') terms.push(value.term);
     if (value?.kind === 'set') terms.push(...value.ranges.flat());
@@ -198,6 +206,14 @@ const READERS: Readonly<Record<Exclude<SubjectKind, 'preserved'>, Reader>> = {
       ? { kind: 'missing', why: 'the fastpath was never asked' }
       : text(asked.fastpath!.reason);
   },
+  'fastpath.completion': (run, vcpu) => {
+    const taken = exitsOf(run, vcpu).findLast((exit) => exit.fastpath?.completion !== undefined);
+    return taken === undefined
+      ? { kind: 'missing', why: 'the fastpath was never taken' }
+      : text(taken.fastpath!.completion!);
+  },
+  events: (run, vcpu, { name }) =>
+    num(run.trace.filter((e) => e.event === name && (vcpu === undefined || e.vcpu === vcpu.index)).length),
   reports: (run, vcpu) => ({
     kind: 'list',
     values: run.reports.filter((r) => vcpu === undefined || r.vcpu === vcpu.index).map((r) => BigInt(r.value)),

@@ -146,6 +146,8 @@ export const SUBJECTS = {
   counters: { type: 'number', scope: 'both', member: 'required', help: 'a KVM statistic' },
   fastpath: { type: 'number', scope: 'both', help: 'WRMSR fastpath hits' },
   'fastpath.reason': { type: 'text', scope: 'both', help: 'reason of the last fastpath verdict' },
+  'fastpath.completion': { type: 'word', scope: 'both', help: 'how KVM went on after the last fastpath hit' },
+  events: { type: 'number', scope: 'both', member: 'required', help: "KVM's trace events of one name" },
   reports: { type: 'list', scope: 'both', width: 32, help: 'values written to the report port, in order' },
   console: { type: 'text', scope: 'vm', help: 'text written to the console' },
   end: { type: 'end', scope: 'vm', help: 'halted, exit N, shutdown, budget, host-bug or internal-error' },
@@ -189,6 +191,13 @@ export const EXIT_ALIASES: Readonly<Record<string, readonly string[]>> = {
 
 const MP_STATES = ['runnable', 'uninitialized', 'init-received', 'halted'];
 const APIC_MODES = ['x2apic', 'xapic', 'disabled'];
+const COMPLETIONS = ['SKIP_EMUL_INS', 'REENTER_GUEST', 'EXIT_HANDLED'];
+/** What a subject of type 'word' can be; a subject that is not here takes any word. */
+const WORDS: Readonly<Partial<Record<SubjectKind, readonly string[]>>> = {
+  mp: MP_STATES,
+  apic: APIC_MODES,
+  'fastpath.completion': COMPLETIONS,
+};
 const END_KINDS = ['exit', 'halted', 'budget', 'shutdown', 'host-bug', 'internal-error'];
 
 /** Registers whose value an exit record holds before and after, in its order. */
@@ -454,14 +463,16 @@ class ExpectationParser {
     let name: string | undefined;
     if (this.#take(/\./y) !== undefined) {
       name = this.#expect(/[A-Za-z_][\w-]*/y, `a name after "${word}."`);
-      if (word === 'fastpath' && name === 'reason') {
-        kind = 'fastpath.reason';
+      if (word === 'fastpath' && (name === 'reason' || name === 'completion')) {
+        kind = `fastpath.${name}`;
         name = undefined;
       }
     }
     const row: SubjectRow = SUBJECTS[kind];
     if (name !== undefined && row.member === undefined) this.#fail(`"${word}" has no member "${name}"`);
-    if (name === undefined && row.member === 'required') this.#fail(`"${word}" needs a name, as in ${word}.hypercalls`);
+    if (name === undefined && row.member === 'required') {
+      this.#fail(`"${word}" needs a name, as in ${word}.${word === 'events' ? 'kvm_apic_ipi' : 'hypercalls'}`);
+    }
     if (word === 'counters' && !COUNTER_NAMES.some((counter) => counter === name)) {
       this.#fail(`unknown counter "${name}"${didYouMean(name ?? '', COUNTER_NAMES)}`);
     }
@@ -592,7 +603,7 @@ class ExpectationParser {
   #word(subject: Subject): string {
     if (this.#text.slice(this.#at).trimStart().startsWith('"')) return this.#string();
     const word = this.#expect(/[A-Za-z][\w.-]*/y, 'a word');
-    const words = subject.kind === 'mp' ? MP_STATES : subject.kind === 'apic' ? APIC_MODES : undefined;
+    const words = WORDS[subject.kind];
     if (words !== undefined && !words.includes(word)) {
       this.#fail(`"${word}" is none of ${words.join(', ')}${didYouMean(word, words)}`);
     }

@@ -12,7 +12,7 @@
  *     end:      {kind: "exit", status} | {kind: "halted"} | {kind: "budget", steps} | {kind: "shutdown", vcpu, rip}
  *               | {kind: "host-bug", vcpu, bug, cve?, detail} | {kind: "internal-error", vcpu, detail}
  *     exits:    [{n, vcpu, name, reason, rip, linear, bits: 16 | 32 | 64, source?: {file, line, text},
- *                before: {rax: "0x…", …}, after: {…}, fastpath?: {taken, reason}, events: [event]}]
+ *                before: {rax: "0x…", …}, after: {…}, fastpath?: {taken, reason, completion?}, events: [event]}]
  *     trace:    [event] where event = {event, vcpu, …its fields, text: "KVM's own words"}
  *     vcpus:    [{index, apicId, mpState, registers: {…}, start: {…}, lapic: {…}, nmiPending, smiPending, initPending,
  *                sipiPending, counters: {…, byReason: {…}}, steps}]
