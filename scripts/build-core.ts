@@ -1,11 +1,11 @@
 /**
  * Builds the CPU core: derives the decoder's tables from src/cpu/opcodes.ts, then compiles src/cpu/core with AssemblyScript
- * to build/core.wasm. Runs at `npm ci` (prepare). `--debug` adds names and a text listing.
+ * to build/core.wasm. Runs at `npm ci` (prepare) and, as npm wants it, when npx first links the checkout: so an output newer than
+ * all inputs is left alone. `--debug` adds names and a text listing and always builds.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import asc from 'assemblyscript/asc';
 import { OPCODES, type OpcodeRow } from '../src/cpu/opcodes.ts';
 
 /** Decode attributes: bit numbers of an entry's flags word. */
@@ -135,9 +135,18 @@ export const BY_MODRM: usize = memory.data<u8>([${bytes(byModrm)}]);
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 mkdirSync(join(root, 'build'), { recursive: true });
-writeFileSync(join(root, 'src/cpu/core/tables.generated.ts'), source);
+const tables = join(root, 'src/cpu/core/tables.generated.ts');
+if (!existsSync(tables) || readFileSync(tables, 'utf8') !== source) writeFileSync(tables, source);
 
 const debug = process.argv.includes('--debug');
+const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+const core = readdirSync(join(root, 'src/cpu/core')).map((name) => `src/cpu/core/${name}`);
+const inputs = [...core, 'src/cpu/opcodes.ts', 'scripts/build-core.ts', 'package.json', 'package-lock.json'];
+const newest = Math.max(...inputs.map((path) => modified(join(root, path))));
+if (!debug && modified(join(root, 'build/core.wasm')) > newest) process.exit(0);
+
+// Loaded late: the compiler alone takes longer than finding out that it has nothing to do.
+const { default: asc } = await import('assemblyscript/asc');
 const { error } = await asc.main(
   [
     'src/cpu/core/index.ts',
