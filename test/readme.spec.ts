@@ -1,6 +1,7 @@
 /**
  * The README is true: its transcripts are what the commands print, its library example runs, its tables name what exists.
- * `UPDATE_README=1 npx vitest run test/readme.spec.ts` writes current output into it.
+ * `UPDATE_README=1 npx vitest run test/readme.spec.ts` writes current output into it. A line `[…]` in a transcript stands for any
+ * lines left out; such a block is an excerpt and is edited by hand.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -60,7 +61,17 @@ describe('transcripts', () => {
       .map((line) => line.trimEnd())
       .join('\n')
       .trimEnd();
-    holds(block, `${command}\n${output}\n`);
+    const excerpt = block.body.split(/^\[…\]\n/m);
+    if (excerpt.length === 1) return holds(block, `${command}\n${output}\n`);
+    const whole = `${command}\n${output}\n`;
+    let at = 0;
+    excerpt.forEach((part, i) => {
+      const found = whole.indexOf(part, at);
+      expect(found === -1 ? `not in the output: ${part}` : '').toBe('');
+      if (i === 0) expect(found).toBe(0);
+      if (i === excerpt.length - 1 && part !== '') expect(found + part.length).toBe(whole.length);
+      at = found + part.length;
+    });
   });
 });
 

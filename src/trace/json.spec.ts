@@ -40,7 +40,7 @@ it('gives a run the documented shape', () => {
     after: { rax: '0x3', rbx: '0xe', rip: '0x1024' },
   });
   expect(vmcall.fastpath).toBeUndefined();
-  expect(wrmsr.fastpath).toEqual({ taken: true, reason: 'taken' });
+  expect(wrmsr.fastpath).toEqual({ taken: true, reason: 'taken', completion: 'REENTER_GUEST' });
   expect((run.trace as unknown[])[1]).toEqual({
     vcpu: 0,
     event: 'kvm_hypercall',

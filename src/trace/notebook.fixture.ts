@@ -116,7 +116,7 @@ export const WRMSR_EXIT: ExitRecord = {
   bits: 64,
   before: generalValues(ICR_BEFORE),
   after: generalValues({ ...ICR_BEFORE, rip: 0x1032n }),
-  fastpath: { taken: true, reason: 'taken' },
+  fastpath: { taken: true, reason: 'taken', completion: 'REENTER_GUEST' },
   events: [
     { vcpu: 0, event: 'kvm_exit', reason: 32, rip: 0x1030n, info1: 0n, info2: 0n, intrInfo: 0, errorCode: 0 },
     acceptance(3),

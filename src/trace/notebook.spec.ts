@@ -30,7 +30,7 @@ describe('one exit', () => {
     const lines = notebookExit(WRMSR_EXIT, 2, makeRun(), OPTIONS);
     expect(lines[0]).toBe('#2  vCPU 0  MSR_WRITE  at 0x1030');
     expect(lines[1]).toBe('    sent      ICR write: vector 0xd1, Fixed, edge, to APIC id 3 (physical)');
-    expect(lines).toContain('    fastpath  taken: handled before the ordinary exit handler');
+    expect(lines).toContain('    fastpath  taken before the ordinary exit handler, then REENTER_GUEST');
     expect(lines).toContain('    reached   vCPU 3: vector 0xd1 (Fixed, edge)');
     const slow = { ...WRMSR_EXIT, fastpath: { taken: false, reason: 'logical destination' } };
     expect(notebookExit(slow, 2, makeRun(), OPTIONS)).toContain('    fastpath  not taken: logical destination');

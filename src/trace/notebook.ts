@@ -32,7 +32,7 @@ export interface NotebookOptions {
 }
 
 /** Order in which people read registers; exit records have encoding order. */
-const READING_ORDER = ['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'].concat([
+export const READING_ORDER = ['rax', 'rbx', 'rcx', 'rdx', 'rsi', 'rdi', 'rbp', 'rsp'].concat([
   'r8',
   'r9',
   'r10',
@@ -97,7 +97,7 @@ function registerPieces(values: readonly bigint[], since?: readonly bigint[]): P
 }
 
 /** Fields at the end of a kvm_exit line that are all zero: the notebook shows an ellipsis, the trace shows them. */
-const ZERO_FIELDS = /( (?:info1|info2|intr_info|error_code|requests) 0x0+)+$/;
+export const ZERO_FIELDS = /( (?:info1|info2|intr_info|error_code|requests) 0x0+)+$/;
 
 /** One exit, as lines. `ordinal` counts from 1 over all vCPUs. */
 export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult, options: NotebookOptions): string[] {
@@ -119,8 +119,10 @@ export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult
     label = '';
   }
   if (record.fastpath && (record.fastpath.taken || meaning.label === 'sent')) {
-    const { taken, reason: why } = record.fastpath;
-    const text = taken ? 'taken: handled before the ordinary exit handler' : `not taken: ${why}`;
+    const { taken, reason: why, completion } = record.fastpath;
+    const text = taken
+      ? `taken before the ordinary exit handler${completion ? `, then ${completion}` : ''}`
+      : `not taken: ${why}`;
     lines.push(...flow('fastpath', words(text, taken ? 'good' : 'plain'), fit));
   }
   const vcpuOf = (apicid: number): number => run.vcpus.find((vcpu) => vcpu.apicId === apicid)?.index ?? apicid;

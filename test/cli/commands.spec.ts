@@ -62,7 +62,7 @@ describe('run', () => {
   });
 
   it('shows the fastpath verdict of the era', async () => {
-    expect((await inProcess(['run', UNICAST, '--kvm', '6.18'])).stdout).toContain('    fastpath  taken: ');
+    expect((await inProcess(['run', UNICAST, '--kvm', '6.18'])).stdout).toContain('    fastpath  taken before ');
     expect((await inProcess(['run', UNICAST, '--kvm', '5.4'])).stdout).not.toContain('fastpath  taken');
     const slow = await inProcess(['run', 'guest/fastpath/logical-destination.S', '--kvm', '5.6']);
     expect(slow.stdout).toContain('    fastpath  not taken: logical destination\n');
@@ -281,7 +281,7 @@ describe('asm, eras, demo', () => {
     expect(stdout).toContain('0f 01 c1');
     expect(stdout).toContain('    sent      KVM_HC_SEND_IPI: ');
     expect(stdout).toContain('    sent      ICR write: ');
-    expect(stdout).toContain('    fastpath  taken: ');
+    expect(stdout).toContain('    fastpath  taken before ');
     expect(stdout).toContain('kvm_inj_virq: IRQ 0x40');
     expect(stdout.match(/4 vCPUs/g)).toHaveLength(2);
     expect(stdout).not.toContain('✗');
