@@ -194,6 +194,7 @@ export class Random {
   }
 }
 
+const canonical = (address: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
 const M64 = 0xffffffffffffffffn;
 const EDGES = [
   0n,
@@ -329,7 +330,9 @@ class Draft {
   target(bytes: number, inStack: boolean): bigint {
     const r = this.random;
     if (inStack) return BigInt(STACK + r.below(PAGE + (r.oneIn(16) ? 16 : -bytes)));
-    const where = r.below(100);
+    let where = r.below(100);
+    // Some processors want ARPL's operand writable even if they do not write.
+    if (this.form.handler === 'ARPL_MOVSXD' && this.mode !== LONG && where >= 70) where = 0;
     // Locked accesses stay inside a cache line: some systems punish the others.
     const aligned = this.form.lock || where < 25 ? -bytes : -1;
     if (where < 70) return BigInt((DATA + 64 + r.below(DATA_BYTES - 192)) & aligned);
@@ -439,7 +442,10 @@ class Draft {
     const d = Number(displacement);
     if (mod === 1) code.push(d & 0xff);
     else if (mod === 2 || !hasBase) code.push(d & 0xff, (d >> 8) & 0xff, (d >> 16) & 0xff, (d >> 24) & 0xff);
-    return { code, linear: BigInt.asUintN(64, at + BigInt(this.base(segment))) };
+    const address = BigInt.asUintN(64, at + BigInt(this.base(segment)));
+    // Where only the offset or only the linear address is canonical, vendors differ.
+    if (long && segment >= 4) this.skip ||= canonical(at) !== canonical(address);
+    return { code, linear: address };
   }
 
   // ---- what certain instructions need ----
@@ -523,9 +529,17 @@ class Draft {
         this.poke(top, Math.min(bytes, 1 << this.size), 0n);
         break;
       }
+      case 'CALL_J':
+      case 'CALL_E': {
+        // Of a bad target and a bad stack, vendors prefer different ones: never both.
+        const badStack = r.oneIn(3) && !(handler === 'CALL_J' && this.mode === CODE16);
+        if (!badStack) this.set(RSP, BigInt((this.mode === CODE16 ? 0 : STACK) + 512 + r.below(1024)));
+        this.wanted =
+          badStack || r.oneIn(2) ? BigInt((this.mode === CODE16 ? 0 : CODE) + r.below(CODE_BYTES)) : this.value();
+        break;
+      }
       case 'JMP_E':
-      case 'CALL_E':
-        this.wanted = r.oneIn(3) ? this.value() : BigInt(CODE + r.below(CODE_BYTES));
+        this.wanted = r.oneIn(3) ? this.value() : BigInt((this.mode === CODE16 ? 0 : CODE) + r.below(CODE_BYTES));
         break;
       case 'LOOP':
         this.setLow(1, this.addressSize, BigInt(r.below(3)));
@@ -614,13 +628,17 @@ class Draft {
       prefixes.push([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65][n] as number);
       if (!long || n >= 4) this.segment = n;
     }
+    // F2 and F3 on LOOPcc change its condition on some processors.
     const repeats = STRINGS.has(handler);
-    if (repeats ? !r.oneIn(3) : form.opcode.length === 1 && r.oneIn(64)) prefixes.push(r.oneIn(2) ? 0xf2 : 0xf3);
+    if (repeats ? !r.oneIn(3) : form.opcode.length === 1 && form.handler !== 'LOOP' && r.oneIn(64))
+      prefixes.push(r.oneIn(2) ? 0xf2 : 0xf3);
     const memoryOnly = operands.some((o) => o.startsWith('M')) || form.only === 'm';
     const hasE = operands.some((o) => /^[EM]/.test(o)) || form.group !== undefined;
     let inMemory = memoryOnly || (form.only !== 'r' && hasE && r.oneIn(2));
     if (memoryOnly && (handler === 'LEA' || handler === 'CMPXCHG8B' || form.opcode[1] === 0xc3) && r.oneIn(32))
       inMemory = false;
+    // Of memory, 16-bit MOVSXD reads two bytes or four.
+    if (handler === 'ARPL_MOVSXD' && long && operand16) inMemory = false;
     const locked = form.lock && inMemory ? r.oneIn(4) : !PRIVILEGED.has(handler) && r.oneIn(100);
     if (locked) prefixes.push(0xf0);
     for (let i = prefixes.length - 1; i > 0; i--) {
@@ -654,6 +672,7 @@ class Draft {
         const rm = this.register(byteE);
         if (rm >= 8) this.rex |= 1;
         if (SELECTORS.has(handler)) this.skip ||= this.isFixed(rm);
+        if (handler === 'CALL_E') this.skip ||= rm === RSP;
         this.give(rm, byteE, value);
         modrm = [0xc0 | ((reg & 7) << 3) | (rm & 7)];
       }
@@ -698,7 +717,7 @@ class Draft {
       const index = this.registers[reg] as bigint;
       this.poke(linear, half, index + BigInt(r.below(5) - 3));
       this.poke(linear + BigInt(half), half, index + BigInt(r.below(5) - 1));
-    } else if (SELECTORS.has(handler)) {
+    } else if (SELECTORS.has(handler) || handler === 'CALL_E') {
       this.poke(linear, bytes, value);
       this.skip ||= this.pokes.length === 0;
     } else if (r.below(4)) this.poke(linear, bytes, value);
@@ -795,7 +814,9 @@ export class Cases {
     const transfers = form.nearBranch || form.handler === 'INTO' || form.handler === 'INT3';
     // PUSHF stores TF, so it is not single-stepped; a transfer is, because it may go anywhere.
     const step = form.handler === 'PUSHF' ? false : transfers || form.handler === 'POPF' ? true : !r.oneIn(3);
-    const at = this.#place(bytes.length, step && form.handler !== 'UD');
+    // UD0 has no ModRM on some processors; on some, a taken Jcc or LOOP must not end at the segment's limit.
+    const edge = form.handler !== 'UD' && !(/^(JCC|LOOP)$/.test(form.handler) && mode === CODE16);
+    const at = this.#place(bytes.length, step, edge);
     this.#relocate(draft, bytes, mode, at, 0);
     return this.#case(mode, step, at, rflags, draft, bytes, undefinedFlags(form, draft.count, draft.size));
   }
@@ -834,7 +855,7 @@ export class Cases {
       if (flags && (flags.read & tainted) === 0) bytes.push(...jcc);
     }
     if (bytes.length > 60 || pokes.length > 4) return undefined;
-    const at = this.#place(bytes.length, false);
+    const at = this.#place(bytes.length, false, true);
     for (const part of parts) {
       this.#relocate(part.draft, part.bytes, mode, at, part.start);
       part.bytes.forEach((byte, i) => {
@@ -845,14 +866,14 @@ export class Cases {
   }
 
   /** Where in the code pages: anywhere, across the page, or at the very end (with or without all of the instruction). */
-  #place(length: number, step: boolean): number {
+  #place(length: number, step: boolean, edge: boolean): number {
     const r = this.#random;
     const where = r.below(40);
     const tail = step ? 0 : 2;
     if (where < 4) return PAGE - r.below(length + 1);
-    if (where < 7) return CODE_BYTES - length - tail;
-    if (where === 7 && step) return CODE_BYTES - r.below(length);
-    return r.below(CODE_BYTES - length - tail);
+    if (edge && where < 7) return CODE_BYTES - length - tail;
+    if (edge && where === 7 && step) return CODE_BYTES - r.below(length);
+    return r.below(CODE_BYTES - length - (edge ? tail : 2));
   }
   /** Makes a RIP-relative displacement, so far the target's offset, relative. */
   #relocate(draft: Draft, bytes: number[], mode: Mode, at: number, start: number): void {
@@ -892,6 +913,8 @@ export class Cases {
     const bytes: number[] = randomInstruction(r, mode);
     const found = identify(mode, bytes);
     if (!found) return undefined;
+    // Whether an unknown instruction is too long first depends on how much of it is read.
+    if (found.length === 0 && bytes.slice(0, 2).every((byte) => isPrefix(mode, byte))) return undefined;
     const { registers, rflags } = this.#start(mode);
     for (let n = 0; n < 16; n++) {
       if (n !== RSP && r.oneIn(3) && (n < 8 || mode === LONG))
@@ -901,7 +924,19 @@ export class Cases {
     const at = r.below(CODE_BYTES - 32);
     const count = undefined;
     const flags = found.form ? undefinedFlags(found.form, count, 0) : 0;
-    return { mode, step: true, at, rflags, registers, bytes: code, pokes: [], undefinedFlags: flags, flagsAtFault: 0 };
+    const partial = found.form !== undefined && PARTIAL.has(found.form.handler);
+    return {
+      mode,
+      step: true,
+      at,
+      rflags,
+      registers,
+      bytes: code,
+      pokes: [],
+      undefinedFlags: flags,
+      flagsAtFault: 0,
+      partial,
+    };
   }
 }
 
@@ -937,7 +972,7 @@ function flagsOf(mode: Mode, bytes: readonly number[]): { read: number; written:
 export function randomInstruction(r: Random, mode: Mode): number[] {
   const bytes: number[] = [];
   while (r.oneIn(2) && bytes.length < 6) {
-    bytes.push(r.pick([0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]));
+    bytes.push(r.pick(PREFIXES));
   }
   if (mode === LONG && r.oneIn(2)) bytes.push(0x40 | r.below(16));
   if (r.oneIn(3)) bytes.push(0x0f);
@@ -955,13 +990,16 @@ const NAMES: readonly string[] = Object.entries(Mnemonic)
 /** Where iced-x86's name of an instruction is not the row's. */
 const ALIASES: Readonly<Record<string, string>> = { wait: 'fwait', sal: 'shl' };
 
+const PREFIXES = [0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
+const isPrefix = (mode: Mode, byte: number): boolean =>
+  PREFIXES.includes(byte) || (mode === LONG && (byte & 0xf0) === 0x40);
+
 /** The row that bytes select, by the table's own rules: prefixes, opcode, ModRM. */
 export function formOf(mode: Mode, bytes: readonly number[]): Form | undefined {
   let i = 0;
   for (; i < 15; i++) {
     const byte = bytes[i] as number;
-    const prefix = [0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65].includes(byte);
-    if (!prefix && !(mode === LONG && (byte & 0xf0) === 0x40)) break;
+    if (!isPrefix(mode, byte)) break;
   }
   const two = bytes[i] === 0x0f;
   const opcode = bytes[two ? i + 1 : i] as number;
@@ -1000,7 +1038,8 @@ export function inBoth(mode: Mode, bytes: readonly number[]): { form: Form | und
   if (!form) return undefined;
   if (form.row.attributes.includes(mode === LONG ? 'i64' : 'o64')) return undefined;
   const name = ALIASES[iced] ?? iced;
-  if (!form.row.mnemonic.split(' ').some((word) => name.startsWith(word))) return undefined;
+  const same = (word: string): boolean => (form.np ? name === word : name.startsWith(word));
+  if (!form.row.mnemonic.split(' ').some(same)) return undefined;
   return { form, length };
 }
 
@@ -1010,6 +1049,11 @@ function identify(mode: Mode, bytes: readonly number[]): { form: Form | undefine
   if (!found) return undefined;
   const form = found.form ?? formOf(mode, bytes);
   if (form && (form.handler in LEFT_OUT || PRIVILEGED.has(form.handler))) return undefined;
-  if (found.length === 0) return undefined;
+  if (!form || found.length === 0) return found.length === 0 ? found : undefined;
+  const has = (...values: number[]): boolean => bytes.slice(0, found.length).some((byte) => values.includes(byte));
+  // What the table leaves to the vendor; see Draft.encode().
+  if (mode === LONG && form.nearBranch && has(0x66)) return undefined;
+  if ((form.handler === 'LOOP' || form.np) && has(0x66, 0xf2, 0xf3)) return undefined;
+  if (/^(SH[LR]D|BSWAP|LAR|LSL|VER|CALL|ARPL|UD|PUSH_SEG|PUSHF|POPF)/.test(form.handler)) return undefined;
   return found;
 }

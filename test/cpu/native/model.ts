@@ -4,12 +4,10 @@ import type { Exit } from '../../../src/cpu/exit.ts';
 import { registerByName } from '../../../src/cpu/registers.ts';
 import { WasmCpu } from '../../../src/cpu/wasm-cpu.ts';
 import {
-  BITS,
   CODE,
   CODE_BYTES,
   CODE16,
   DATA,
-  DATA_BYTES,
   DONE,
   FS_BASE,
   GS_BASE,
@@ -38,11 +36,12 @@ const FRAMES: readonly (readonly [linear: number, physical: number, flags: numbe
   [DATA + PAGE, 0x26000, 7],
   [READONLY, 0x28000, 5],
   [STACK, 0x2a000, 7],
-  [0x10010000, 0x2c000, 3], // GDT and TSS, supervisor
 ];
-const GDT = 0x10010000;
+/** The GDT and TSS are in the kernel's half, where Linux reports every page as present. */
+const GDT = 0xffff800000000000n;
+const GDT_FRAME = 0x2c000;
 /** Its I/O permission map begins behind its limit: no port is allowed. */
-const TSS = GDT + 0x800;
+const TSS = GDT + 0x800n;
 /** Linux's user descriptors (arch/x86/kernel/cpu/common.c): 0x23 code32, 0x2b data, 0x33 code64. */
 const DESCRIPTORS: readonly (readonly [number, bigint])[] = [
   [0x20, 0x00cffb000000ffffn],
@@ -75,8 +74,12 @@ export class Model {
       const table = 0x4000 + ((linear >>> 28) - 1) * PAGE;
       view.setBigUint64(table + ((linear >>> 12) & 511) * 8, BigInt(physical | flags), true);
     }
-    view.setUint16(0x2c000 + 0x866, 0x68, true);
-    for (const [selector, value] of DESCRIPTORS) view.setBigUint64(0x2c000 + selector, value, true);
+    view.setBigUint64(0x1800, 0x7003n, true);
+    view.setBigUint64(0x7000, 0x8003n, true);
+    view.setBigUint64(0x8000, 0x9003n, true);
+    view.setBigUint64(0x9000, BigInt(GDT_FRAME | 3), true);
+    view.setUint16(GDT_FRAME + 0x866, 0x68, true);
+    for (const [selector, value] of DESCRIPTORS) view.setBigUint64(GDT_FRAME + selector, value, true);
     this.#words = (
       [
         [DATA, image.data.subarray(0, PAGE)],
@@ -96,10 +99,10 @@ export class Model {
     if (!frame) throw new RangeError(`0x${linear.toString(16)} is not mapped`);
     return frame[1] + (linear & (PAGE - 1));
   }
-  #put(values: Readonly<Record<string, number>>): void {
+  #put(values: Readonly<Record<string, bigint | number>>): void {
     for (const [name, value] of Object.entries(values)) this.#state.put(id(name), BigInt(value));
   }
-  #segment(name: string, selector: number, base: number, limit: number, attr: number): void {
+  #segment(name: string, selector: number, base: bigint | number, limit: number, attr: number): void {
     this.#put({ [name]: selector, [`${name}_base`]: base, [`${name}_limit`]: limit, [`${name}_attr`]: attr });
   }
   #setup(): void {
@@ -119,6 +122,10 @@ export class Model {
       gdtr_limit: 0x7f,
       idtr_limit: 0,
     });
+    this.#segments();
+    this.#state.exceptionBitmap = 0xffffffff;
+  }
+  #segments(): void {
     this.#segment('tr', 0x40, TSS, 0x67, 0x8b);
     this.#segment('ldtr', 0, 0, 0, 0x10000);
     if (this.#mode === CODE16) {
@@ -133,11 +140,6 @@ export class Model {
     }
     this.#segment('fs', 0, FS_BASE, 0, 0x10000);
     this.#segment('gs', 0, GS_BASE, 0, 0x10000);
-    this.#state.exceptionBitmap = 0xffffffff;
-  }
-
-  get bits(): 64 | 32 | 16 {
-    return BITS[this.#mode];
   }
 
   /** Puts code at an offset of the code pages; bytes beyond their end are dropped. */
@@ -179,8 +181,8 @@ export class Model {
     const rip = state.get(RIP);
     if (c.step && (exit.reason === 'budget' || trap === 1)) trap = DONE;
     if (!c.step && trap === 3 && rip >= BigInt(start + c.bytes.length)) trap = DONE;
-    // Linux hides the kernel's half of the address space: a #PF there always reports a present page (arch/x86/mm/fault.c).
-    if (trap === 14 && cr2 >> 47n !== 0n) error |= 1;
+    // Linux says of a #PF above TASK_SIZE_MAX that the page is present, to hide its own (arch/x86/mm/fault.c).
+    if (trap === 14 && cr2 >= 0x7ffffffff000n) error |= 1;
     return { trap, error, cr2, rip, rflags: state.lo(RFLAGS), registers: this.#registers(), ...this.#changes() };
   }
 
@@ -213,18 +215,18 @@ export class Model {
   }
 
   /**
-   * Whether the instruction needs more than `length` bytes: with just those before the end of the mapped code, is the first fault
-   * that of the fetch?
+   * Runs an instruction of which only the first `length` bytes are mapped, everything else being at the end of the code pages. Whether
+   * the decoder asked for more of them, and the vector of the exception that it or the instruction raised.
    */
-  needsMore(bytes: readonly number[], length: number): boolean {
-    this.place(CODE_BYTES - length, bytes.slice(0, length));
+  truncated(bytes: readonly number[], length: number): { readonly needsMore: boolean; readonly trap: number } {
+    this.#segments();
     if (this.#mode === CODE16) this.#put({ cs_limit: 0xffff });
+    this.place(CODE_BYTES - length, bytes.slice(0, length));
     for (let n = 0; n < 16; n++) this.#state.set(n, 0x1000, 0);
     this.#state.set(RIP, (this.#mode === CODE16 ? 0 : CODE) + CODE_BYTES - length, 0);
     this.#state.set(RFLAGS, 0x202, 0);
+    this.#state.interruptibility = 0;
     const { trap, error, cr2 } = this.#trap(this.#cpu.run(0, 1));
-    return trap === 14 && (error & 0x10) !== 0 && cr2 === BigInt(CODE + CODE_BYTES);
+    return { needsMore: trap === 14 && (error & 0x10) !== 0 && cr2 === BigInt(CODE + CODE_BYTES), trap };
   }
 }
-
-export const DATA_END = DATA + DATA_BYTES;
