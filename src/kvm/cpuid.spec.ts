@@ -35,9 +35,9 @@ describe('identification', () => {
 });
 
 describe('features', () => {
-  it('claims x2APIC, CX16 and a hypervisor, and no FPU, MMX, SSE, PAT or XSAVE', () => {
+  it('claims x2APIC, CX16, TSC-deadline timer and a hypervisor, and no FPU, MMX, SSE, PAT or XSAVE', () => {
     const { ecx, edx, ebx } = cpuid(state, 1, 0);
-    expect(ecx).toBe(((1 << 13) | (1 << 21) | (1 << 31)) >>> 0);
+    expect(ecx).toBe(((1 << 13) | (1 << 21) | (1 << 24) | (1 << 31)) >>> 0);
     expect(edx).toBe((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 9) | (1 << 13) | (1 << 15));
     expect(ebx).toBe((5 << 24) | (6 << 16));
   });

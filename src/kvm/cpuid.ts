@@ -1,6 +1,6 @@
 /**
  * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. That is
- * integer x86-64 without FPU, MMX, SSE, PAT, 1-GiB pages, XSAVE or TSC-deadline timer (SDM vol. 2, CPUID; KVM's leaves:
+ * integer x86-64 without FPU, MMX, SSE, PAT, 1-GiB pages, or XSAVE (SDM vol. 2, CPUID; KVM's leaves:
  * cpuid.rst).
  */
 import type { Vendor } from '../cpu/cpu.ts';
@@ -70,6 +70,7 @@ const EDX_COMMON = EDX_PSE | EDX_TSC | EDX_MSR | EDX_PAE | EDX_CX8 | EDX_PGE | E
 // CPUID.1 ECX.
 const ECX_CX16 = 1 << 13;
 export const ECX_X2APIC = 1 << 21;
+const ECX_TSC_DEADLINE = 1 << 24;
 const ECX_HYPERVISOR = 1 << 31;
 // CPUID.80000001 EDX.
 const EXT_SYSCALL = 1 << 11;
@@ -95,6 +96,8 @@ export interface CpuidLeaf {
   readonly edx: number;
   /** False: no such leaf; the values are what the vendor's processors show then. */
   readonly found: boolean;
+  /** The leaf is out of range, and these are the values of the last basic leaf. */
+  readonly usedMaxBasic?: boolean;
 }
 
 const leaf = (eax: number, ebx: number, ecx: number, edx: number): CpuidLeaf => ({
@@ -132,7 +135,7 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
       leaf(
         signature(vendor),
         ((vcpuId & 0xff) << 24) | (Math.min(vcpuCount, 255) << 16),
-        ECX_CX16 | ECX_X2APIC | ECX_HYPERVISOR,
+        ECX_CX16 | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR,
         EDX_COMMON | (apicEnabled ? EDX_APIC : 0),
       ),
   ],
@@ -190,7 +193,7 @@ export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf
   if (known !== undefined) return known(state, index);
   const maximum = func >= EXTENDED_BASE ? MAX_EXTENDED : func >= KVM_BASE ? KVM_BASE + 1 : MAX_BASIC;
   if (state.vendor === 'intel' && func > maximum && func < 0xc0000000 && (func < KVM_BASE || func >= EXTENDED_BASE)) {
-    return { ...topology(state, index), found: false };
+    return { ...topology(state, index), found: false, usedMaxBasic: true };
   }
   return { ...EMPTY, found: false };
 }

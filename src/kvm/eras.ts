@@ -141,6 +141,12 @@ const TABLE = {
   ),
   deadlineNeedsApic: since('5.8', 'IA32_TSC_DEADLINE is ignored while the APIC is globally disabled', 'd2286ba7d574'),
 
+  deadlineModeOnly: since(
+    '5.10',
+    'IA32_TSC_DEADLINE is ignored unless LVTT is in TSC-deadline mode; before: also taken in reserved mode 3',
+    '',
+  ),
+
   // ---- WRMSR fastpath ----
   fastpath: since('5.6', 'WRMSR exits are offered to the fastpath', '1e9e2622a149'),
   // Pulled after 5.6-rc7.

@@ -22,7 +22,8 @@ export const EXIT_TPR_BELOW_THRESHOLD = 18;
 export const EXIT_NESTED_PAGE_FAULT = 19;
 export const EXIT_WBINVD = 20;
 export const EXIT_XSETBV = 21;
-export const EXIT_KINDS = 22;
+export const EXIT_PREEMPTION_TIMER = 22;
+export const EXIT_KINDS = 23;
 
 /** A row of a vendor's exit table. */
 export interface VendorExit {

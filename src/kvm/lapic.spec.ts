@@ -260,7 +260,7 @@ describe('register writes', () => {
     [A.APIC_DFR, 0x0, 0x0fffffff],
     [A.APIC_SVR, 0xffffffff, 0x3ff],
     [A.APIC_ICR2, 0xffffffff, 0xff000000],
-    [A.APIC_LVTT, 0xffffffff, 0x310ff],
+    [A.APIC_LVTT, 0xffffffff, 0x710ff],
     [A.APIC_LVT_THERMAL, 0xffffffff, 0x117ff],
     [A.APIC_LVT_PERF, 0xffffffff, 0x117ff],
     [A.APIC_LVT0, 0xffffffff, 0x1f7ff],

@@ -6,9 +6,9 @@
  * What is accepted but not meant for the IRR (NMI, SMI, INIT, SIPI, the PV kick) waits here until the vCPU evaluates
  * it.
  *
- * Not modelled yet: the timer. TMICT, TDCR, LVTT and IA32_TSC_DEADLINE keep what is written, TMCCT reads 0 and nothing
- * fires.
+ * The timer behind LVTT, TMICT, TMCCT and TDCR is in `lapic-timer.ts`.
  */
+import { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
 import {
   ICR_BUSY,
@@ -22,6 +22,7 @@ import {
   MODE_STARTUP,
   SHORTHAND_SELF,
 } from './icr.ts';
+import { LapicTimer } from './lapic-timer.ts';
 
 // Register offsets in the 4-KiB page; the x2APIC MSR is 0x800 + offset / 16.
 export const APIC_ID = 0x20;
@@ -67,7 +68,8 @@ const LVT_COMMON = LVT_MASKED | (1 << 12) | 0xff;
 const LVT_MODE = 0x700;
 /** Polarity, remote IRR, level. */
 const LVT_LINT = (1 << 13) | (1 << 14) | (1 << 15);
-const LVTT_PERIODIC = 1 << 17;
+/** Timer mode: one-shot, periodic, TSC-deadline (CPUID.1 ECX bit 24 is set), reserved. */
+const LVTT_MODE = 3 << 17;
 /** Flat model; any other value means cluster model to the map. */
 export const DFR_FLAT = 0xffffffff;
 export const DFR_CLUSTER = 0x0fffffff;
@@ -76,7 +78,7 @@ const LVR_VALUE = 0x50014;
 
 /** Writable bits of each LVT entry. */
 const LVT_WRITABLE: ReadonlyMap<number, number> = new Map([
-  [APIC_LVTT, LVT_COMMON | LVTT_PERIODIC],
+  [APIC_LVTT, LVT_COMMON | LVTT_MODE],
   [APIC_LVT_THERMAL, LVT_COMMON | LVT_MODE],
   [APIC_LVT_PERF, LVT_COMMON | LVT_MODE],
   [APIC_LVT0, LVT_COMMON | LVT_MODE | LVT_LINT],
@@ -96,6 +98,10 @@ const TMR = APIC_TMR >> 4;
 const IRR = APIC_IRR >> 4;
 const ICR = APIC_ICR >> 4;
 const ICR2 = APIC_ICR2 >> 4;
+const LVTT = APIC_LVTT >> 4;
+const TMICT = APIC_TMICT >> 4;
+const TMCCT = APIC_TMCCT >> 4;
+const TDCR = APIC_TDCR >> 4;
 const SLOTS = 64;
 
 /** What a register write asks of the VM; bits may be combined. 0: done. */
@@ -191,20 +197,27 @@ export class Lapic {
   sipiPending = false;
   sipiVector = 0;
   pvUnhalted = false;
-  /** IA32_TSC_DEADLINE. */
-  tscDeadline = 0n;
+  readonly timer: LapicTimer;
 
   readonly #era: Era;
   readonly #bsp: boolean;
   /** KVM_X86_QUIRK_LINT0_REENABLED. */
   readonly #lint0Reenabled: boolean;
 
-  constructor(index: number, vcpuId: number, era: Era, bsp = vcpuId === 0, lint0Reenabled = true) {
+  constructor(
+    index: number,
+    vcpuId: number,
+    era: Era,
+    bsp = vcpuId === 0,
+    lint0Reenabled = true,
+    clock = new VirtualClock(),
+  ) {
     this.index = index;
     this.vcpuId = vcpuId;
     this.#era = era;
     this.#bsp = bsp;
     this.#lint0Reenabled = lint0Reenabled;
+    this.timer = new LapicTimer(index, clock, era);
     this.reset(false);
   }
 
@@ -231,7 +244,7 @@ export class Lapic {
     if (this.x2apic) r[LDR] = ldr;
     this.irrPending = false;
     this.arbitration = 0;
-    this.tscDeadline = 0n;
+    this.timer.reset();
     this.requestEvent = true;
   }
 
@@ -326,6 +339,7 @@ export class Lapic {
       r[LDR] = ldr;
     }
     this.swEnabled = (r[SVR] & SVR_ENABLED) !== 0;
+    this.timer.load(r[LVTT], r[TMICT], r[TDCR], r[TMCCT]);
     this.irrPending = true;
     this.requestEvent = true;
   }
@@ -376,6 +390,25 @@ export class Lapic {
     }
     this.requestEvent = true;
     return 1;
+  }
+
+  // ---- timer ----
+
+  /**
+   * Vector of an expired timer that may be delivered (apic_has_pending_timer, kvm_apic_local_deliver), -1 if there is
+   * none.
+   */
+  timerVector(): number {
+    if (!this.timer.pending || !this.hwEnabled || !this.swEnabled) return -1;
+    const lvtt = this.registers[LVTT];
+    return (lvtt & LVT_MASKED) === 0 ? lvtt & 0xff : -1;
+  }
+
+  /** Whether a periodic timer can expire again without anything changing: its interrupt is masked, or still in IRR. */
+  get timerStuck(): boolean {
+    const vector = this.registers[LVTT] & 0xff;
+    const requested = ((this.registers[IRR + (vector >> 5)] >>> (vector & 31)) & 1) === 1;
+    return this.timer.periodic && (this.timer.pending || requested);
   }
 
   // ---- priority, injection, EOI ----
@@ -442,15 +475,16 @@ export class Lapic {
     return XAPIC_READABLE.has(offset);
   }
 
-  /** The 32-bit value at `offset`, unsigned; 0 for what never holds anything (APR, ESR, TMCCT). */
+  /** The 32-bit value at `offset`, unsigned; 0 for what never holds anything (APR, ESR). */
   read(offset: number): number {
     switch (offset) {
       case APIC_PPR:
         return this.ppr;
       case APIC_APR:
       case APIC_ESR:
-      case APIC_TMCCT:
         return 0;
+      case APIC_TMCCT:
+        return this.timer.count(this.registers[TMICT]);
       default:
         return this.registers[offset >> 4];
     }
@@ -495,10 +529,13 @@ export class Lapic {
         r[ICR2] = value & 0xff000000;
         return WRITE_DONE;
       case APIC_TMICT:
-        r[offset >> 4] = value;
+        if (this.timer.tscDeadlineMode) return WRITE_DONE;
+        r[TMICT] = value;
+        this.timer.setCount(value);
         return WRITE_DONE;
       case APIC_TDCR:
-        r[offset >> 4] = this.#era.tdcrMasked ? value & 0xb : value;
+        r[TDCR] = this.#era.tdcrMasked ? value & 0xb : value;
+        this.timer.setDivider(value, r[TMICT]);
         return WRITE_DONE;
       case APIC_SELF_IPI:
         return this.#writeSelfIpi(value);
@@ -520,6 +557,7 @@ export class Lapic {
     this.swEnabled = (value & SVR_ENABLED) !== 0;
     if (!this.swEnabled) {
       for (const offset of LVT_WRITABLE.keys()) this.registers[offset >> 4] |= LVT_MASKED;
+      this.timer.pending = false;
     }
     if (before === this.swEnabled) return WRITE_DONE;
     return this.swEnabled || this.#era.mapRebuildOnSwDisable ? WRITE_MAP : WRITE_DONE;
@@ -540,6 +578,7 @@ export class Lapic {
     const writable = LVT_WRITABLE.get(offset);
     if (writable === undefined) return WRITE_FAULT;
     this.registers[offset >> 4] = (this.swEnabled ? value : value | LVT_MASKED) & writable;
+    if (offset === APIC_LVTT && this.timer.setMode(value)) this.registers[TMICT] = 0;
     return WRITE_DONE;
   }
 }

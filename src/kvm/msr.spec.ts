@@ -81,16 +81,25 @@ describe('EFER', () => {
 });
 
 describe('time', () => {
-  it('IA32_TSC counts steps from what was written', () => {
-    const b = bench();
-    b.kvm.setMsr(0, 0x10, 1000n, false);
-    b.cpu.vcpu(0).steps += 5;
-    expect(b.kvm.getMsr(0, 0x10)).toBe(1005n);
-    b.kvm.setMsr(0, 0x10, 0n, false);
-    expect(b.kvm.getMsr(0, 0x10)).toBe(0n);
+  it('IA32_TSC counts time from what was written', () => {
+    const { kvm } = bench();
+    kvm.setMsr(0, 0x10, 1000n, false);
+    kvm.advanceTime(5);
+    expect(kvm.getMsr(0, 0x10)).toBe(1005n);
+    kvm.setMsr(0, 0x10, 0n, false);
+    expect(kvm.getMsr(0, 0x10)).toBe(0n);
   });
 
-  it('IA32_TSC_DEADLINE does nothing, for CPUID shows no such timer', () => {
+  it('IA32_TSC of every vCPU advances with the steps of any', () => {
+    const b = bench({ vcpus: 2 });
+    b.kvm.setMsr(1, 0x10, 1000n, false);
+    b.play(0, (state) => {
+      state.steps += 41;
+    });
+    expect([b.kvm.getMsr(0, 0x10), b.kvm.getMsr(1, 0x10)]).toEqual([42n, 1042n]);
+  });
+
+  it('IA32_TSC_DEADLINE outside TSC-deadline mode ignores writes and reads 0', () => {
     const { kvm } = bench();
     expect(kvm.setMsr(0, 0x6e0, 12345n, false)).toBe(true);
     expect(kvm.getMsr(0, 0x6e0)).toBe(0n);

@@ -4,7 +4,7 @@
  * messages. FS/GS bases, SYSCALL, SYSENTER and TSC_AUX are handled by the CPU without an exit; their rows serve
  * KVM_GET/SET_MSRS.
  *
- * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE, IA32_TSC_DEADLINE, and the PV MSRs
+ * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE, and the PV MSRs
  * (kvmclock, steal time, async page faults, PV EOI, poll control), whose validity rules are checked all the same.
  */
 import * as R from '../cpu/core/layout.ts';
@@ -129,10 +129,6 @@ const validTypes = (value: bigint, allowUncachedMinus: boolean): boolean => {
   return true;
 };
 
-/** Steps executed plus offset: one step is one tick. */
-const readTsc = (vcpu: KvmVcpu): bigint =>
-  BigInt.asUintN(64, BigInt(vcpu.state.steps) + vcpu.state.get(R.R_TSC_OFFSET));
-
 const apicBase: MsrRow = {
   msr: 0x1b,
   name: 'IA32_APICBASE',
@@ -157,9 +153,9 @@ const apicBase: MsrRow = {
 const tsc: MsrRow = {
   msr: 0x10,
   name: 'IA32_TSC',
-  read: readTsc,
+  read: (vcpu) => vcpu.tsc,
   write: (vcpu, value) => {
-    vcpu.state.put(R.R_TSC_OFFSET, BigInt.asUintN(64, value - BigInt(vcpu.state.steps)));
+    vcpu.tsc = value;
     return true;
   },
 };
@@ -182,9 +178,12 @@ const efer: MsrRow = {
 const tscDeadline: MsrRow = {
   msr: MSR_TSC_DEADLINE,
   name: 'IA32_TSC_DEADLINE',
-  // CPUID shows no TSC-deadline timer, so LVTT can never be in that mode: writes are ignored and reads give 0.
-  read: () => 0n,
-  write: () => true,
+  read: ({ lapic }) => lapic.timer.readDeadline(lapic.hwEnabled),
+  write: (vcpu, value) => {
+    const { lapic } = vcpu;
+    lapic.timer.writeDeadline(value, vcpu.tsc, lapic.hwEnabled);
+    return true;
+  },
 };
 
 const microcode: MsrRow = {

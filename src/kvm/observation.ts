@@ -18,6 +18,19 @@ const ATTR_CS_D = 0x4000;
 /** A 64-bit value from two halves, signed or unsigned. */
 export const join64 = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
 
+// vcpu->requests, bits of arch/x86/include/asm/kvm_host.h in v6.14, the first kernel that prints them.
+const KVM_REQ_EVENT = 1 << 14;
+const KVM_REQ_NMI = 1 << 17;
+const KVM_REQ_SMI = 1 << 20;
+
+/** What others asked of a vCPU while it was in the guest: NMI and SMI have bits of their own, all else is KVM_REQ_EVENT. */
+function pendingRequests(lapic: Lapic): number {
+  const special = (lapic.nmiQueued > 0 ? KVM_REQ_NMI : 0) | (lapic.smiPending ? KVM_REQ_SMI : 0);
+  if (!lapic.requestEvent) return special;
+  const other = lapic.irrPending || lapic.initPending || lapic.sipiPending || lapic.pvUnhalted;
+  return special === 0 || other ? special | KVM_REQ_EVENT : special;
+}
+
 /** An ExitRecord that is still being filled. */
 interface OpenRecord {
   readonly name: string;
@@ -106,7 +119,9 @@ export class Observation {
     const { number: reason } = this.exitTable[kind];
     // RIP of the exit: the fastpath may have advanced it since.
     const rip = this.records[vcpu.index]?.rip ?? vcpu.state.get(R_RIP);
-    this.emit({ event: 'kvm_exit', vcpu: vcpu.index, reason, rip, info1, info2, intrInfo, errorCode: 0 });
+    const requests = pendingRequests(vcpu.lapic);
+    const shown = requests === 0 ? {} : { requests };
+    this.emit({ event: 'kvm_exit', vcpu: vcpu.index, reason, rip, info1, info2, intrInfo, errorCode: 0, ...shown });
   }
 
   hypercall(vcpu: KvmVcpu): void {

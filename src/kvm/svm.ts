@@ -30,6 +30,8 @@ const rows: readonly (readonly [kind: number, code: number, name: string])[] = [
   [X.EXIT_NESTED_PAGE_FAULT, 0x400, 'npf'],
   [X.EXIT_WBINVD, 0x89, 'wbinvd'],
   [X.EXIT_XSETBV, 0x8d, 'xsetbv'],
+  // SVM has no preemption timer: the host's own timer interrupts the guest.
+  [X.EXIT_PREEMPTION_TIMER, 0x60, 'interrupt'],
 ];
 
 /** By exit kind. */

@@ -13,6 +13,8 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly info2: bigint;
       readonly intrInfo: number;
       readonly errorCode: number;
+      /** vcpu->requests, KVM_REQ_* as bits; absent means 0. */
+      readonly requests?: number;
     }
   | {
       readonly event: 'kvm_hypercall';
@@ -63,6 +65,8 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly ecx: number;
       readonly edx: number;
       readonly found: boolean;
+      /** The leaf is out of range and Intel's rule answered with the last basic leaf. */
+      readonly usedMaxBasic?: boolean;
     }
   | {
       readonly event: 'kvm_pio';

@@ -1,7 +1,8 @@
 /** `struct kvm_vcpu`: what KVM keeps for one virtual processor besides the CPU registers, and its statistics. */
 
-import { BLOCKED_BY_NMI, R_RFLAGS, SHADOW_MOV_SS, SHADOW_STI } from '../cpu/core/layout.ts';
+import { BLOCKED_BY_NMI, R_RFLAGS, R_TSC_OFFSET, SHADOW_MOV_SS, SHADOW_STI } from '../cpu/core/layout.ts';
 import type { CpuState } from '../cpu/cpu.ts';
+import type { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
 import { EXIT_KINDS, type VendorExit } from './exits.ts';
 import { Lapic } from './lapic.ts';
@@ -20,6 +21,12 @@ export const OUTSIDE_GUEST = 0;
 export const IN_GUEST = 1;
 /** In the guest, with a host IPI on its way that will make it leave. */
 export const EXITING_GUEST = 2;
+
+// Whether the LAPIC timer ends the stay in the guest.
+export const TIMER_EXIT_NONE = 0;
+export const TIMER_EXIT = 1;
+/** It has expired before, and that interrupt is still held back. */
+export const TIMER_EXIT_AGAIN = 2;
 
 // What user space still has to finish before the vCPU can go on.
 export const COMPLETE_NOTHING = 0;
@@ -71,6 +78,7 @@ export interface VcpuSetup {
   readonly vcpuId: number;
   readonly state: CpuState;
   readonly era: Era;
+  readonly clock: VirtualClock;
   readonly exitTable: readonly VendorExit[];
   readonly lint0Reenabled: boolean;
 }
@@ -116,12 +124,23 @@ export class KvmVcpu {
   /** Values of the MSRs that are only stored, by number. */
   readonly msrs: Map<number, bigint> = new Map();
 
+  /**
+   * TIMER_EXIT_*: whether the LAPIC timer expired in the guest, so that the vCPU leaves before its next instruction.
+   */
+  timerExit: number = TIMER_EXIT_NONE;
+
+  readonly #clock: VirtualClock;
+  /** Time that this vCPU did not run, as far as the TSC offset has it. */
+  #apart: number;
+
   constructor(setup: VcpuSetup) {
     this.index = setup.index;
     this.apicId = setup.vcpuId;
     this.state = setup.state;
     this.bsp = setup.vcpuId === 0;
-    this.lapic = new Lapic(setup.index, setup.vcpuId, setup.era, this.bsp, setup.lint0Reenabled);
+    this.lapic = new Lapic(setup.index, setup.vcpuId, setup.era, this.bsp, setup.lint0Reenabled, setup.clock);
+    this.#clock = setup.clock;
+    this.#apart = setup.clock.now - setup.state.steps;
     this.counters = new Counters(this.exitCounts, setup.exitTable);
     this.mp = this.bsp ? MP_RUNNABLE : MP_UNINITIALIZED;
     this.blocked = !this.bsp;
@@ -138,10 +157,45 @@ export class KvmVcpu {
     this.lapic.requestEvent = true;
   }
 
+  /** KVM_SET_VCPU_EVENTS with nothing pending, injected or masked. */
+  clearEvents(): void {
+    const { lapic, state } = this;
+    this.exceptionVector = -1;
+    this.nmiLatched = 0;
+    lapic.nmiQueued = 0;
+    lapic.smiPending = false;
+    lapic.initPending = false;
+    lapic.sipiPending = false;
+    lapic.pvUnhalted = false;
+    state.inject(0, 0, 0);
+    state.interruptibility = 0;
+    state.window = 0;
+  }
+
   /** Changes the MP state; becoming RUNNABLE uses up a PV kick. */
   setMp(mp: number): void {
     this.mp = mp;
     if (mp === MP_RUNNABLE) this.lapic.pvUnhalted = false;
+  }
+
+  /** Lets the TSC catch up with time in which other vCPUs ran or all slept: the TSC never stops. */
+  syncTsc(): void {
+    const { state } = this;
+    const apart = this.#clock.now - state.steps;
+    if (apart === this.#apart) return;
+    state.put(R_TSC_OFFSET, BigInt.asUintN(64, state.get(R_TSC_OFFSET) + BigInt(apart - this.#apart)));
+    this.#apart = apart;
+  }
+
+  /** What RDTSC would read, 64 bits. Writing moves the offset; an armed TSC deadline keeps its time. */
+  get tsc(): bigint {
+    this.syncTsc();
+    return BigInt.asUintN(64, BigInt(this.state.steps) + this.state.get(R_TSC_OFFSET));
+  }
+
+  set tsc(value: bigint) {
+    this.syncTsc();
+    this.state.put(R_TSC_OFFSET, BigInt.asUintN(64, value - BigInt(this.state.steps)));
   }
 
   /** NMIs as KVM_GET_VCPU_EVENTS reports them: 0, 1 or 2. */

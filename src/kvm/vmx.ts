@@ -26,6 +26,7 @@ const rows: readonly (readonly [kind: number, reason: number, name: string])[] =
   [X.EXIT_NESTED_PAGE_FAULT, 48, 'ept_violation'],
   [X.EXIT_WBINVD, 54, 'wbinvd'],
   [X.EXIT_XSETBV, 55, 'xsetbv'],
+  [X.EXIT_PREEMPTION_TIMER, 52, 'preemption_timer'],
 ];
 
 /** By exit kind. */

@@ -4,7 +4,7 @@
  *
  * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
  *
- * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, the LAPIC timer, I/O APIC, PIC and
+ * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, I/O APIC, PIC and
  * PIT, PV EOI, kvmclock, steal time and async page faults, nested guests, Hyper-V and Xen interfaces, user-space MSR
  * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
  */
@@ -21,7 +21,6 @@ import {
   R_RFLAGS,
   R_RIP,
   R_SEL,
-  R_TSC_OFFSET,
   SEG_CS,
   WINDOW_INTERRUPT,
   WINDOW_NMI,
@@ -39,6 +38,7 @@ import type {
 } from '../cpu/exit.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type ApicMap, FAST } from './apic-map.ts';
+import { VirtualClock } from './clock.ts';
 import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
@@ -53,7 +53,7 @@ import {
   KVM_ENOSYS,
   KVM_EPERM,
 } from './hypercall.ts';
-import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED } from './icr.ts';
+import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED } from './icr.ts';
 import { Router } from './irq-comm.ts';
 import {
   APIC_ICR,
@@ -81,6 +81,9 @@ import {
   MP_INIT_RECEIVED,
   MP_RUNNABLE,
   OUTSIDE_GUEST,
+  TIMER_EXIT,
+  TIMER_EXIT_AGAIN,
+  TIMER_EXIT_NONE,
 } from './vcpu.ts';
 import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
 
@@ -146,6 +149,9 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly pvFeatures: number;
   readonly allowedPvFeatures: number;
 
+  /** Time of this VM: it passes while `run` executes steps, and by `advanceTime`. */
+  readonly clock: VirtualClock = new VirtualClock();
+
   private readonly disabledQuirks: number;
   private readonly hypercalls: readonly (HypercallRow | undefined)[];
   private readonly exitTable: readonly VendorExit[];
@@ -198,7 +204,8 @@ export class Kvm implements HypercallContext, MsrContext {
       state.window = 0;
       state.exceptionBitmap = 1 << VECTOR_UD;
       state.intercepts = INTERCEPT_PAUSE;
-      return new KvmVcpu({ index, vcpuId, state, era, exitTable: this.exitTable, lint0Reenabled });
+      const { clock, exitTable } = this;
+      return new KvmVcpu({ index, vcpuId, state, era, clock, exitTable, lint0Reenabled });
     });
     this.trace =
       options.observer === undefined ? null : new Observation(options.observer, this.exitTable, this.vcpus.length);
@@ -226,10 +233,42 @@ export class Kvm implements HypercallContext, MsrContext {
         `vCPU ${index} waits for the result of its last exit; call complete… before run`,
       );
     }
+    vcpu.syncTsc();
     this.running = vcpu;
+    this.clock.enter(vcpu.state);
     const result = this.loop(vcpu, budget);
+    this.clock.leave();
     this.running = null;
     return result;
+  }
+
+  /** Lets `ns` of virtual time (a whole number, 0 or more) pass while no vCPU runs; LAPIC timers expire on the way. */
+  advanceTime(ns: number): void {
+    if (!Number.isSafeInteger(ns) || ns < 0) {
+      throw new KvmscopeError('usage', `time advances by a whole number of nanoseconds, not by ${ns}`);
+    }
+    const { clock } = this;
+    const end = clock.now + ns;
+    while (clock.next <= end) {
+      clock.advance(Math.max(0, clock.next - clock.now));
+      this.expireTimers();
+    }
+    clock.advance(end - clock.now);
+  }
+
+  /**
+   * For when every vCPU sleeps: advances time to the next LAPIC timer that changes anything by expiring, and expires
+   * it. False: there is none, the VM sleeps for good.
+   */
+  sleepUntilTimer(): boolean {
+    const { clock } = this;
+    let deadline = Number.POSITIVE_INFINITY;
+    for (const timer of clock.armed) {
+      if (timer.deadline < deadline && !this.vcpu(timer.index).lapic.timerStuck) ({ deadline } = timer);
+    }
+    if (deadline === Number.POSITIVE_INFINITY) return false;
+    this.advanceTime(Math.max(0, deadline - clock.now));
+    return true;
   }
 
   /** Finishes an `io` result: `value` is what an IN read; ignored for OUT. */
@@ -315,7 +354,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private loop(vcpu: KvmVcpu, budget: number): VcpuRunResult {
     const { state, lapic } = vcpu;
-    const { cpu } = this;
+    const { cpu, clock } = this;
     let left = budget;
     let steps = state.steps;
     if (vcpu.mode === EXITING_GUEST) this.externalInterrupt(vcpu);
@@ -327,7 +366,14 @@ export class Kvm implements HypercallContext, MsrContext {
         steps = state.steps;
         continue;
       }
+      if (clock.next !== Number.POSITIVE_INFINITY) this.expireTimers();
+      if (inGuest && vcpu.timerExit !== TIMER_EXIT_NONE) {
+        this.timerInterrupt(vcpu);
+        inGuest = false;
+        left--;
+      }
       if (!inGuest) {
+        if (lapic.timer.pending) this.injectTimer(vcpu);
         if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
         if (left <= 0) return BUDGET;
         if (lapic.requestEvent) {
@@ -339,12 +385,18 @@ export class Kvm implements HypercallContext, MsrContext {
       } else if (left <= 0) {
         return BUDGET;
       }
-      const exit = cpu.run(vcpu.index, left);
+      // Whosever timer is next, it expires on time.
+      const slice = clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, clock.next - clock.now);
+      const exit = cpu.run(vcpu.index, slice);
       const now = state.steps;
       left -= now - steps;
       steps = now;
       // The vCPU counts as being in the guest until it is kicked or goes on.
-      if (exit.reason === 'budget') return BUDGET;
+      if (exit.reason === 'budget') {
+        if (clock.next > clock.now) return BUDGET;
+        inGuest = true;
+        continue;
+      }
       left--;
       const next = this.handleExit(vcpu, exit);
       if (next === RETURN) return this.result;
@@ -384,7 +436,52 @@ export class Kvm implements HypercallContext, MsrContext {
     const info = this.vendor === 'intel' ? (INFO_EXTERNAL | RESCHEDULE_VECTOR) >>> 0 : 0;
     this.leave(vcpu, X.EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
     vcpu.counters.irq_exits++;
+    // One exit serves a timer that expired meanwhile, too.
+    vcpu.timerExit = TIMER_EXIT_NONE;
     this.trace?.close(vcpu);
+  }
+
+  // ---- timers ----
+
+  /** What is due expires: its vCPU wakes up, leaves the guest, or finds the interrupt before its next entry. */
+  private expireTimers(): void {
+    for (let timer = this.clock.due(); timer !== null; timer = this.clock.due()) {
+      const vcpu = this.vcpus[timer.index];
+      const again = vcpu.lapic.timer.pending;
+      vcpu.lapic.timer.expire();
+      if (vcpu.mode === IN_GUEST) {
+        vcpu.timerExit = again ? TIMER_EXIT_AGAIN : TIMER_EXIT;
+      } else if (vcpu.blocked) {
+        vcpu.counters.halt_wakeup++;
+        this.injectTimer(vcpu);
+        vcpu.blocked = !vcpu.runnable;
+      }
+    }
+  }
+
+  /**
+   * The timer expired in the guest: on Intel it is the VMX preemption timer, on AMD a timer of the host that
+   * interrupts. If the interrupt of the last expiry is still held back (LVTT masked), KVM re-enters from the
+   * preemption-timer fastpath of v5.8.
+   */
+  private timerInterrupt(vcpu: KvmVcpu): void {
+    const intel = this.vendor === 'intel';
+    const reenters = intel && vcpu.timerExit === TIMER_EXIT_AGAIN && this.deadlineIsFast;
+    vcpu.timerExit = TIMER_EXIT_NONE;
+    this.leave(vcpu, X.EXIT_PREEMPTION_TIMER, 0n, 0n, 0);
+    if (reenters && !this.era.reentryCounted) vcpu.counters.exits--;
+    if (!intel) vcpu.counters.irq_exits++;
+    this.trace?.close(vcpu);
+  }
+
+  /** kvm_inject_pending_timer_irqs: the interrupt of an expired timer goes into IRR unless LVTT holds it back. */
+  private injectTimer(vcpu: KvmVcpu): void {
+    const { lapic } = vcpu;
+    const vector = lapic.timerVector();
+    if (vector < 0) return;
+    lapic.timer.delivered();
+    this.trace?.accept(vcpu.index, lapic, MODE_FIXED, vector, 0);
+    lapic.accept(MODE_FIXED, vector, 1, 0);
   }
 
   // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
@@ -540,7 +637,7 @@ export class Kvm implements HypercallContext, MsrContext {
         return this.toUser(vcpu, SHUTDOWN, 'KVM_EXIT_SHUTDOWN');
       case 'rdtsc': {
         this.leave(vcpu, X.EXIT_RDTSC, 0n, 0n, 0);
-        const tsc = BigInt(vcpu.state.steps) + vcpu.state.get(R_TSC_OFFSET);
+        const { tsc } = vcpu;
         vcpu.state.put(R_RAX, tsc & 0xffffffffn);
         vcpu.state.put(R_RDX, (tsc >> 32n) & 0xffffffffn);
         return this.skipNext(vcpu);
@@ -719,8 +816,10 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace?.msr(vcpu, true, msr, lo, hi, false);
     if (!this.exitTracedFirst) this.traceWrmsrExit(vcpu);
     this.skip(vcpu);
-    // Straight back into the guest, unless the vCPU sent something to itself.
-    const reenters = (era.fastpathCompletion === 're-enter guest' || msr === MSR_TSC_DEADLINE) && !lapic.requestEvent;
+    // Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed.
+    const deadline = msr === MSR_TSC_DEADLINE;
+    const requested = lapic.requestEvent || (deadline && lapic.timer.pending);
+    const reenters = (era.fastpathCompletion === 're-enter guest' || deadline) && !requested;
     if (this.trace !== null) {
       const handled = era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
       this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
@@ -896,7 +995,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.leave(vcpu, X.EXIT_CPUID, 0n, 0n, 0);
     const func = state.lo(R_RAX) >>> 0;
     const index = state.lo(R_RCX) >>> 0;
-    const { eax, ebx, ecx, edx, found } = cpuid(
+    const leaf = cpuid(
       {
         vendor: this.vendor,
         vcpuId: vcpu.apicId,
@@ -907,11 +1006,11 @@ export class Kvm implements HypercallContext, MsrContext {
       func,
       index,
     );
-    state.set(R_RAX, eax, 0);
-    state.set(R_RBX, ebx, 0);
-    state.set(R_RCX, ecx, 0);
-    state.set(R_RDX, edx, 0);
-    this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, eax, ebx, ecx, edx, found });
+    state.set(R_RAX, leaf.eax, 0);
+    state.set(R_RBX, leaf.ebx, 0);
+    state.set(R_RCX, leaf.ecx, 0);
+    state.set(R_RDX, leaf.edx, 0);
+    this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, ...leaf });
     return this.skipNext(vcpu);
   }
 
