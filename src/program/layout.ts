@@ -443,7 +443,9 @@ function fragmentBytes(fragment: Fragment, section: Section, report: Report): Ui
     case 'jump':
       return jumpBytes(fragment, report);
     case 'align': {
-      if (fragment.fill === undefined && section.isCode) return noOps(fragment.length, fragment.bits);
+      // A fill of 90, a no-op, means the same as none: GNU as takes longer no-ops for it too.
+      const isNoOp = fragment.fill === undefined || (fragment.fill.value === 0x90n && fragment.fill.size === 1);
+      if (isNoOp && section.isCode) return noOps(fragment.length, fragment.bits);
       return filled(fragment.length, fragment.fill?.value ?? 0n, fragment.fill?.size ?? 1);
     }
     case 'org':

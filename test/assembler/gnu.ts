@@ -21,12 +21,9 @@ export function gnuAvailable(suite: string): boolean {
   return reason === undefined;
 }
 
-/**
- * All sections in one piece at address 0, in the order in which the assembler lays them out. `.org N` in .text is then an absolute
- * address for GNU as too, whose `.org` counts from the start of the section.
- */
-const LINKER_SCRIPT = `SECTIONS {
-  . = 0;
+/** All sections in one piece from `origin` on, in the order in which the assembler lays them out. */
+const linkerScript = (origin: number): string => `SECTIONS {
+  . = ${origin};
   .text : { *(.text) }
   .rodata : { *(.rodata) }
   .data : { *(.data) }
@@ -53,9 +50,12 @@ export function gnuAssemble(source: string, { origin, includeDirs = [] }: GnuOpt
   const folder = mkdtempSync(join(tmpdir(), 'kvmscope-as-'));
   try {
     const path = (name: string): string => join(folder, name);
+    // `.org` of GNU as counts from the start of the section: a section at address 0 makes it absolute.
+    const isAbsolute = /^\s*\.org\b/m.test(source);
+    const start = isAbsolute ? `.org ${origin}\n` : '';
     writeFileSync(path('source.S'), source);
-    writeFileSync(path('whole.s'), `.intel_syntax noprefix\n.org ${origin}\n.include "source.S"\n`);
-    writeFileSync(path('script.ld'), LINKER_SCRIPT);
+    writeFileSync(path('whole.s'), `.intel_syntax noprefix\n${start}.include "source.S"\n`);
+    writeFileSync(path('script.ld'), linkerScript(isAbsolute ? 0 : origin));
     const includes = [folder, ...includeDirs].flatMap((dir) => ['-I', dir]);
     const assembled = run('as', ['--64', ...includes, '-o', path('object.o'), path('whole.s')]);
     const linked = run('ld', [
@@ -71,11 +71,12 @@ export function gnuAssemble(source: string, { origin, includeDirs = [] }: GnuOpt
     ]);
     run('objcopy', ['-O', 'binary', '--set-section-flags', '.bss=alloc,load,contents', path('linked'), path('image')]);
     const symbols = new Map<string, bigint>();
-    for (const line of execFileSync('nm', [path('linked')], { encoding: 'utf8' }).split('\n')) {
+    for (const line of execFileSync('nm', [path('linked')], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n')) {
       const [value, , name] = line.split(' ');
       if (name !== undefined && value !== '') symbols.set(name, BigInt(`0x${value}`));
     }
-    return { bytes: readFileSync(path('image')).subarray(origin), symbols, messages: assembled + linked };
+    const image = readFileSync(path('image'));
+    return { bytes: isAbsolute ? image.subarray(origin) : image, symbols, messages: assembled + linked };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
