@@ -16,6 +16,7 @@ import {
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document, runToJson } from '../trace/json.ts';
 import { counterLines, endText, finalState, type NotebookOptions, notebookExits } from '../trace/notebook.ts';
+import { sideBySide } from '../trace/side-by-side.ts';
 import { flow, plural, words } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
@@ -71,13 +72,19 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
   const eras = flags.kvm?.map((name) => resolveEra(name).name);
   const opened = openProgram(file, machineOptions(flags));
   reportWarnings(opened.program, output);
+  // Two versions are shown side by side; one, or more than two, one after the other.
+  const compared = eras?.length === 2 && !flags.json;
   const outcomes: ProgramOutcome[] = [];
   for (const era of eras ?? [undefined]) {
     const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
     outcomes.push(outcome);
-    if (!flags.json) writeLines(output, runReport(opened, outcome, flags, output));
-    if (!outcome.pass) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
+    if (!flags.json && !compared) writeLines(output, runReport(opened, outcome, flags, output));
+    if (!outcome.pass && !compared) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
     outcome.vm.dispose();
+  }
+  if (compared) {
+    writeLines(output, comparison(opened, outcomes as [ProgramOutcome, ProgramOutcome], flags, output));
+    for (const outcome of outcomes) if (!outcome.pass) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
   }
   const pass = outcomes.every((outcome) => outcome.pass);
   if (flags.json) {
@@ -113,11 +120,16 @@ export const checkToJson = (check: CheckResult): Record<string, unknown> => ({
 
 const VENDOR_NAMES = { intel: 'Intel', amd: 'AMD' } as const;
 
-/** Title and machine in two lines. */
-export function* runHeading(opened: OpenedProgram, outcome: ProgramOutcome, output: Output): Generator<string> {
+/** Title and machine in two lines; `eras` are the versions it ran on. */
+export function* runHeading(
+  opened: OpenedProgram,
+  outcome: ProgramOutcome,
+  output: Output,
+  eras: readonly string[] = [outcome.run.era],
+): Generator<string> {
   const { run } = outcome;
   const machine = [
-    `KVM ${run.era} on ${VENDOR_NAMES[run.vendor]}`,
+    `KVM ${eras.join(' and ')} on ${VENDOR_NAMES[run.vendor]}`,
     plural(run.vcpus.length, 'vCPU'),
     outcome.vm.options.mode,
     `seed ${run.seed}`,
@@ -128,8 +140,10 @@ export function* runHeading(opened: OpenedProgram, outcome: ProgramOutcome, outp
   yield* flow(opened.path, words(title), { width, paint, indent: 0, labelWidth: Math.min(labelWidth, width >> 1) });
   yield paint('dim', machine.join(', '));
   const range = opened.header.settings.kvm;
-  if (range !== undefined && !eraMatches(range, resolveEra(run.era))) {
-    yield paint('bad', `note: the program's header asks for KVM ${range}`);
+  const outside = range === undefined ? [] : eras.filter((era) => !eraMatches(range, resolveEra(era)));
+  if (outside.length > 0) {
+    const which = eras.length > 1 ? `, which ${outside.join(' and ')} ${outside.length > 1 ? 'are' : 'is'} not` : '';
+    yield paint('bad', `note: the program's header asks for KVM ${range}${which}`);
   }
 }
 
@@ -151,6 +165,24 @@ function* runReport(
   }
   yield* runSummary(outcome, options);
   yield '';
+}
+
+/** Both runs in two columns. */
+function* comparison(
+  opened: OpenedProgram,
+  [left, right]: readonly [ProgramOutcome, ProgramOutcome],
+  flags: RunFlags,
+  output: Output,
+): Generator<string> {
+  const { width, paint } = output;
+  const side = ({ run, checks }: ProgramOutcome) => ({
+    run,
+    checks: checks.map(({ expectation, pass }) => ({ text: expectation.text, pass })),
+  });
+  yield* runHeading(opened, left, output, [left.run.era, right.run.era]);
+  yield '';
+  const { exits, trace = false } = flags;
+  yield* sideBySide(side(left), side(right), { width, paint, locate: locator(opened.program), exits, trace });
 }
 
 /** The end, the final state, the counters, what the guest said, and the expectations. */
