@@ -6,6 +6,7 @@ export type KvmscopeErrorCode =
   | 'header' // an expectation header that does not parse
   | 'image' // an ELF or flat image that cannot be loaded
   | 'memory' // a program or address that does not fit guest memory
+  | 'recording' // a recording of KVM that cannot be read
   | 'build'; // the WebAssembly core has not been built
 
 /**

@@ -1,0 +1,440 @@
+/**
+ * The VM that a recording describes: set up once, brought back to its start before every case, and read as the recorder read it.
+ *
+ * Guest stimuli are single instructions of a stub that is assembled once; each is followed by a landing place where the guest
+ * turns in circles, and so is the handler of every exception: where RIP stands afterwards says how the instruction ended.
+ */
+import { R_IDTR_BASE, R_IDTR_LIMIT, R_RAX, R_RFLAGS, R_RIP, R_SEL, S_FIRST, SEG_CS } from '../cpu/core/layout.ts';
+import type { Vendor } from '../cpu/cpu.ts';
+import { defaultPvFeatures } from '../kvm/cpuid.ts';
+import type { Era } from '../kvm/eras.ts';
+import type { MpState } from '../kvm/types.ts';
+import type { KvmVcpu } from '../kvm/vcpu.ts';
+import type { Kvm } from '../kvm/x86.ts';
+import { BOOT_LAYOUT, bootMemory } from '../machine/boot-state.ts';
+import { createVm } from '../machine/machine.ts';
+import type { StartMode } from '../machine/types.ts';
+import type { Vm } from '../machine/vm.ts';
+import { assemble, type Program } from '../program/assembler.ts';
+import type { RecordedApic, RecordedVm, Via } from './recording.ts';
+
+/** Code size and privilege of the guest code that performs the stimuli. */
+export type CallerMode = 'real16' | 'prot32' | 'prot32-user' | 'long64' | 'long64-user';
+
+/** Effects on one vCPU since the start, in a recording's words; empty: none. */
+export type Change = Record<string, number | number[]>;
+
+const PV_SEND_IPI = 1 << 11;
+const MSR_APIC_BASE = 0x1b;
+const EXTD = 0x400n;
+const EN = 0x800n;
+
+// Register slots: offset / 16.
+const SLOTS = 64;
+const SLOT_ID = 0x2;
+const SLOT_TPR = 0x8;
+const SLOT_PPR = 0xa;
+const SLOT_LDR = 0xd;
+const SLOT_DFR = 0xe;
+const SLOT_SVR = 0xf;
+const SLOT_ISR = 0x10;
+const SLOT_TMR = 0x18;
+const SLOT_IRR = 0x20;
+const SLOT_ICR = 0x30;
+const SLOT_ICR2 = 0x31;
+const SLOT_TMCCT = 0x39;
+
+/** Sets of vectors, by the key of their additions. */
+const SETS = [
+  ['irr', SLOT_IRR],
+  ['isr', SLOT_ISR],
+  ['tmr', SLOT_TMR],
+] as const;
+/** 1 for registers whose value a recording does not hold: recomputed when read, or kept as vector sets. */
+const UNRECORDED = new Uint8Array(SLOTS);
+UNRECORDED[SLOT_PPR] = 1;
+UNRECORDED[SLOT_TMCCT] = 1;
+UNRECORDED.fill(1, SLOT_ISR, SLOT_IRR + 8);
+
+const MP_NUMBER: Readonly<Record<MpState, number>> = { runnable: 0, uninitialized: 1, 'init-received': 2, halted: 3 };
+/** CS selector after RESET and INIT. */
+const RESET_CS = 0xf000;
+const EXCEPTIONS = 32;
+
+/** Stub and exception handlers; each ends in a jump to itself. */
+function stubSource(mode: CallerMode, vendor: Vendor): string {
+  const long = mode.startsWith('long64');
+  const code = mode === 'real16' ? '.code16' : long ? '.code64' : '.code32';
+  const address = long ? 'rdi' : 'edi';
+  const gates = Array.from({ length: EXCEPTIONS }, (_, vector) => {
+    const handler = `handlers + ${vector * 2}`;
+    if (mode === 'real16') return `.word ${handler}, 0`;
+    if (!long) return `.word ${handler}, 0x18, 0x8e00, 0`;
+    return `.word ${handler}, 8, 0x8e00, 0\n.quad 0`;
+  });
+  return `
+${code}
+write_msr:
+    wrmsr
+    jmp .
+write_mmio:
+    mov dword ptr [${address} + 0x310], edx
+    mov dword ptr [${address} + 0x300], eax
+    jmp .
+call:
+    ${vendor === 'intel' ? 'vmcall' : 'vmmcall'}
+    jmp .
+handlers:
+${Array.from({ length: EXCEPTIONS }, () => '    jmp .').join('\n')}
+    .balign 16
+idt:
+${gates.join('\n')}
+idt_end:
+`;
+}
+
+const stubs = new Map<string, Program>();
+
+/** The assembled stub; the same every time. */
+function stub(mode: CallerMode, vendor: Vendor): Program {
+  const key = `${mode} ${vendor}`;
+  let program = stubs.get(key);
+  if (program === undefined) {
+    program = assemble(stubSource(mode, vendor), { fileName: 'replay-stub.S', origin: BOOT_LAYOUT.origin });
+    stubs.set(key, program);
+  }
+  return program;
+}
+
+/** Bytes of WRMSR and of VMCALL or VMMCALL: where the landing place is. */
+const WRMSR_LENGTH = 2;
+const HYPERCALL_LENGTH = 3;
+/** KVM_RUN budgets: one exit; two MMIO exits and the instructions that caused them. */
+const ONE_EXIT = 1;
+const TWO_STORES = 4;
+
+/** Vectors set in `now` and clear in `then`, in the 256-bit set at `slot`. */
+function added(now: Uint32Array, then: Uint32Array, slot: number): number[] {
+  const vectors: number[] = [];
+  for (let word = 0; word < 8; word++) {
+    let bits = (now[slot + word] & ~then[slot + word]) >>> 0;
+    while (bits !== 0) {
+      const bit = 31 - Math.clz32(bits & -bits);
+      vectors.push(word * 32 + bit);
+      bits = (bits & (bits - 1)) >>> 0;
+    }
+  }
+  return vectors;
+}
+
+/** What one vCPU is restored to. */
+interface Start {
+  readonly lapic: Uint32Array;
+  /** Low and high halves of the architectural registers. */
+  readonly registers: Uint32Array;
+}
+
+export class RecordedMachine {
+  readonly kvm: Kvm;
+  /** The host of this VM is gone: make another one. */
+  crashed = false;
+  private readonly vm: Vm;
+  private readonly start: readonly Start[];
+  /** The registers of vCPU n are not those of its start state. */
+  private readonly stale: boolean[];
+  /** Something of vCPU n besides CPU registers may not be as at the start. */
+  private readonly touched: boolean[];
+  private readonly mpBefore: MpState[];
+  private readonly addresses: { writeMsr: number; writeMmio: number; call: number; handlers: number };
+
+  private constructor(vm: Vm, recorded: RecordedVm, mode: CallerMode) {
+    this.vm = vm;
+    this.kvm = vm.kvm;
+    const program = vm.load(stub(mode, recorded.vendor));
+    this.kvm = vm.kvm;
+    const at = (name: string): number => Number(program.symbols.get(name));
+    this.addresses = {
+      writeMsr: at('write_msr'),
+      writeMmio: at('write_mmio'),
+      call: at('call'),
+      handlers: at('handlers'),
+    };
+    for (const [index, apic] of recorded.apics.entries()) this.setApic(index, apic);
+    this.start = this.kvm.vcpus.map(({ state, lapic }) => {
+      state.set(R_IDTR_BASE, at('idt'), 0);
+      state.set(R_IDTR_LIMIT, at('idt_end') - at('idt') - 1, 0);
+      const registers = new Uint32Array(S_FIRST * 2);
+      for (let id = 0; id < S_FIRST; id++) {
+        registers[id * 2] = state.lo(id);
+        registers[id * 2 + 1] = state.hi(id);
+      }
+      return { lapic: lapic.registers.slice(0, SLOTS), registers };
+    });
+    this.stale = this.start.map(() => true);
+    this.touched = this.start.map(() => true);
+    this.mpBefore = this.start.map(() => 'uninitialized');
+  }
+
+  static async create(recorded: RecordedVm, era: Era, mode: CallerMode): Promise<RecordedMachine> {
+    const user = mode.endsWith('-user');
+    const vcpus = recorded.ids.length;
+    const features = defaultPvFeatures(era);
+    const vm = await createVm({
+      vcpus,
+      memory: bootMemory(vcpus),
+      kvm: era.name,
+      vendor: recorded.vendor,
+      mode: (user ? mode.slice(0, -'-user'.length) : mode) as StartMode,
+      cpl: user ? 3 : 0,
+      apic: 'reset',
+      aps: 'run',
+      apicIds: recorded.ids,
+      x2apicApi: recorded.x2apicApi,
+      vectorHashing: recorded.vectorHashing,
+      enforcePvFeatures: recorded.enforcePvFeatures,
+      pvFeatures: (recorded.sendIpiFeature ? features | PV_SEND_IPI : features & ~PV_SEND_IPI) >>> 0,
+      record: false,
+    });
+    return new RecordedMachine(vm, recorded, mode);
+  }
+
+  dispose(): void {
+    this.vm.dispose();
+  }
+
+  /** KVM_SET_MSRS of IA32_APIC_BASE and KVM_SET_LAPIC. */
+  private setApic(index: number, apic: RecordedApic): void {
+    const { kvm } = this;
+    const { lapic } = this.vcpu(index);
+    const x2apic = (apic.base & EXTD) !== 0n;
+    // A disabled APIC keeps ID and LDR of the mode it was in before.
+    const wasX2apic = (apic.base & EN) === 0n && apic.ldr !== 0 && (apic.ldr & 0xffffff) !== 0;
+    if (wasX2apic || (apic.base & EN) === 0n)
+      kvm.setMsr(index, MSR_APIC_BASE, apic.base | EN | (wasX2apic ? EXTD : 0n));
+    kvm.setMsr(index, MSR_APIC_BASE, apic.base);
+    const registers = lapic.registers.slice();
+    registers[SLOT_SVR] = apic.svr;
+    registers[SLOT_TPR] = apic.tpr;
+    if (!x2apic) {
+      registers[SLOT_LDR] = apic.ldr;
+      registers[SLOT_DFR] = apic.dfr;
+      if (apic.id !== undefined) registers[SLOT_ID] = apic.id;
+    }
+    for (const [name, slot] of SETS) {
+      for (const vector of apic[name]) registers[slot + (vector >> 5)] |= 1 << (vector & 31);
+    }
+    kvm.setLapic(index, registers);
+  }
+
+  private vcpu(index: number): KvmVcpu {
+    return this.kvm.vcpus[index] as KvmVcpu;
+  }
+
+  /** Restores what the last case changed. `running`: index of the vCPU that executes guest code, -1: none. */
+  reset(base: MpState, running: number): void {
+    for (const vcpu of this.kvm.vcpus) {
+      const { index } = vcpu;
+      const mp = index === running ? 'runnable' : base;
+      if (this.touched[index]) {
+        this.touched[index] = false;
+        this.kvm.setLapic(index, (this.start[index] as Start).lapic);
+        vcpu.clearEvents();
+        if (index !== running) {
+          vcpu.state.set(R_SEL + SEG_CS, RESET_CS, 0);
+          this.stale[index] = true;
+        }
+        vcpu.mpState = mp;
+      } else if (vcpu.mpState !== mp) {
+        vcpu.mpState = mp;
+      }
+      this.mpBefore[index] = mp;
+    }
+    if (running >= 0) {
+      // Whoever executes is restored next time, too.
+      this.touched[running] = true;
+      if (this.stale[running]) this.restoreRegisters(running);
+    }
+  }
+
+  private restoreRegisters(index: number): void {
+    const { state } = this.vcpu(index);
+    const { registers } = this.start[index] as Start;
+    for (let id = 0; id < S_FIRST; id++) state.set(id, registers[id * 2] as number, registers[id * 2 + 1] as number);
+    this.stale[index] = false;
+  }
+
+  // ---- stimuli ----
+
+  /** KVM_SET_MSRS; whether it was refused. */
+  setMsr(index: number, msr: number, value: bigint): boolean {
+    this.touched[index] = true;
+    return !this.kvm.setMsr(index, msr, value);
+  }
+
+  /** KVM_GET_MSRS; undefined: refused. */
+  getMsr(index: number, msr: number): bigint | undefined {
+    return this.kvm.getMsr(index, msr);
+  }
+
+  /** WRMSR by guest code; how it ended: 'next', 'vec N', or why the run stopped. */
+  guestWrmsr(index: number, msr: number, value: bigint): string {
+    const { state } = this.vcpu(index);
+    state.set(R_RAX + 1, msr, 0);
+    state.set(R_RAX + 2, Number(value >> 32n), 0);
+    state.set(R_RAX, Number(value & 0xffffffffn), 0);
+    const { writeMsr } = this.addresses;
+    return this.execute(index, writeMsr, writeMsr + WRMSR_LENGTH, ONE_EXIT);
+  }
+
+  /** A write to ICR by guest code in the middle of a sequence: whatever woke the sender is for its next entry. */
+  guestWrite(via: Via, index: number, msr: number, value: bigint): void {
+    this.touched[index] = true;
+    this.vcpu(index).mpState = 'runnable';
+    if (this.stale[index]) this.restoreRegisters(index);
+    if (via === 'guest-mmio') this.guestMmio(index, value);
+    else this.guestWrmsr(index, msr, value);
+  }
+
+  /** Two stores by guest code to ICR2 and ICR of the APIC page. */
+  guestMmio(index: number, value: bigint): string {
+    const { state, lapic } = this.vcpu(index);
+    state.set(R_RAX + 2, Number(value >> 32n), 0);
+    state.set(R_RAX, Number(value & 0xffffffffn), 0);
+    state.set(R_RAX + 7, (lapic.baseLo & ~0xfff) >>> 0, lapic.baseHi);
+    const { writeMmio, call } = this.addresses;
+    // The landing place of the stores is the jump in front of `call`.
+    return this.execute(index, writeMmio, call - 2, TWO_STORES);
+  }
+
+  /** VMCALL or VMMCALL with RAX, RBX, RCX, RDX, RSI; the signed result is in RAX afterwards. */
+  guestCall(index: number, registers: readonly [bigint, bigint, bigint, bigint, bigint]): string {
+    const { state } = this.vcpu(index);
+    for (const [at, id] of CALL_REGISTERS.entries()) state.put(id, registers[at] as bigint);
+    const { call } = this.addresses;
+    return this.execute(index, call, call + HYPERCALL_LENGTH, ONE_EXIT);
+  }
+
+  /** Names of the call's registers, RAX excepted, that do not hold what they held before it. */
+  spoiled(index: number, registers: readonly bigint[]): string[] {
+    const { state } = this.vcpu(index);
+    const names = ['rbx', 'rcx', 'rdx', 'rsi'];
+    return names.filter((_, at) => state.get(CALL_REGISTERS[at + 1] as number) !== registers[at + 1]);
+  }
+
+  rax(index: number): bigint {
+    return this.vcpu(index).state.get(R_RAX);
+  }
+
+  private execute(index: number, from: number, to: number, budget: number): string {
+    const { kvm } = this;
+    const { state } = this.vcpu(index);
+    state.set(R_RIP, from, 0);
+    state.set(R_RFLAGS, (this.start[index] as Start).registers[R_RFLAGS * 2] as number, 0);
+    const end = kvm.run(index, budget);
+    if (end.kind === 'host-bug' || end.kind === 'internal-error') {
+      this.crashed = true;
+      return end.kind === 'host-bug' ? `host bug ${end.bug}` : `internal error: ${end.detail}`;
+    }
+    if (state.lo(R_RIP) === to) return 'next';
+    this.stale[index] = true;
+    return this.ending(index, end.kind);
+  }
+
+  /** Lets an exception reach its handler. */
+  private ending(index: number, kind: string): string {
+    if (this.handlerReached(index) < 0) this.kvm.run(index, ONE_EXIT);
+    const vector = this.handlerReached(index);
+    return vector >= 0 ? `vec ${vector}` : `${kind} at 0x${this.vcpu(index).state.get(R_RIP).toString(16)}`;
+  }
+
+  /** Vector of the exception in whose handler vCPU `index` stands, -1: in none. */
+  private handlerReached(index: number): number {
+    const vector = (this.vcpu(index).state.lo(R_RIP) - this.addresses.handlers) / 2;
+    return vector >= 0 && vector < EXCEPTIONS ? vector : -1;
+  }
+
+  // ---- what the recorder reads ----
+
+  /** ICR as read back: MSR 0x830, or ICR2 << 32 | ICR. */
+  readIcr(index: number): bigint {
+    const { lapic } = this.vcpu(index);
+    if (lapic.x2apic) return this.kvm.getMsr(index, 0x830) ?? 0n;
+    return (BigInt(lapic.registers[SLOT_ICR2]) << 32n) | BigInt(lapic.registers[SLOT_ICR]);
+  }
+
+  /** Changes of vCPU `index` since `reset`: LAPIC, events, MP state (which carries out INIT and SIPI), CS; null if there is none. */
+  change(index: number, sender: boolean): Change | null {
+    const vcpu = this.vcpu(index);
+    const { lapic, state } = vcpu;
+    const start = this.start[index] as Start;
+    let change: Change | null = null;
+    if (!same(lapic.registers, start.lapic)) {
+      this.touched[index] = true;
+      change = registerChanges(lapic.registers, start.lapic, sender);
+    }
+    if (vcpu.nmiPending > 0) change = { ...change, nmi: vcpu.nmiPending };
+    if (vcpu.smiPending) change = { ...change, smi: 1 };
+    if (vcpu.initPending) {
+      change = { ...change, init: 1 };
+      this.stale[index] = true;
+    }
+    if (vcpu.sipiPending || vcpu.pvUnhalted) this.touched[index] = true;
+    const mp = this.kvm.getMpState(index);
+    const before = this.mpBefore[index] as MpState;
+    if (mp !== before) {
+      change = { ...change, mp: MP_NUMBER[mp] };
+      const selector = state.lo(R_SEL + SEG_CS);
+      if (before === 'init-received' && selector !== RESET_CS) change.sipi = selector >> 8;
+    }
+    if (change !== null) this.touched[index] = true;
+    return change;
+  }
+
+  /** Whole state of vCPU `index`, as the lines of a sequence hold it. */
+  state(index: number): Record<string, number | number[] | string> {
+    const vcpu = this.vcpu(index);
+    const { lapic } = vcpu;
+    const state: Record<string, number | number[] | string> = {};
+    for (const [name, slot] of SETS) {
+      const vectors = added(lapic.registers, EMPTY, slot);
+      if (vectors.length > 0) state[name] = vectors;
+    }
+    state.nmi = vcpu.nmiPending;
+    state.smi = vcpu.smiPending ? 1 : 0;
+    state.init = vcpu.initPending ? 1 : 0;
+    state.mp = MP_NUMBER[this.kvm.getMpState(index)];
+    state.cs = `0x${vcpu.state.lo(R_SEL + SEG_CS).toString(16)}`;
+    this.touched[index] = true;
+    this.stale[index] = true;
+    return state;
+  }
+}
+
+/** Differences between two images of the LAPIC registers; null if there is none that a recording holds. */
+function registerChanges(now: Uint32Array, then: Uint32Array, sender: boolean): Change | null {
+  let change: Change | null = null;
+  for (let slot = 0; slot < SLOTS; slot++) {
+    if (now[slot] === then[slot]) continue;
+    // The sender's ICR is what was written, and read back on its own.
+    if (sender && (slot === SLOT_ICR || slot === SLOT_ICR2)) continue;
+    change ??= {};
+    if (UNRECORDED[slot] === 0) change[`r${(slot * 16).toString(16).padStart(3, '0')}`] = now[slot] as number;
+  }
+  if (change === null) return null;
+  for (const [name, slot] of SETS) {
+    const set = added(now, then, slot);
+    const cleared = added(then, now, slot);
+    if (set.length > 0) change[name] = set;
+    if (cleared.length > 0) change[`${name}_clr`] = cleared;
+  }
+  return Object.keys(change).length > 0 ? change : null;
+}
+
+const EMPTY = new Uint32Array(SLOTS);
+/** RAX, RBX, RCX, RDX, RSI by register id. */
+const CALL_REGISTERS = [R_RAX, R_RAX + 3, R_RAX + 1, R_RAX + 2, R_RAX + 6];
+
+function same(a: Uint32Array, b: Uint32Array): boolean {
+  for (let slot = 0; slot < SLOTS; slot++) if (a[slot] !== b[slot]) return false;
+  return true;
+}
