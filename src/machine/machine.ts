@@ -79,7 +79,7 @@ class Machine implements Vm {
     this.#pristine = fresh;
     this.#cpu = cpu;
     this.#release = release;
-    this.#recorder = options.record ? new Recorder() : undefined;
+    this.#recorder = options.record ? new Recorder(() => this.#kvm?.clock.now ?? 0) : undefined;
     this.#stepBase = new Array<number>(options.vcpus).fill(0);
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
     this.#kvm = this.#reset(BOOT_LAYOUT.origin, []);
@@ -259,7 +259,12 @@ class Machine implements Vm {
     for (;;) {
       if (left <= 0) return { kind: 'budget', steps: budget };
       const index = this.#scheduler.pick(this.#runnable);
-      if (index < 0) return { kind: 'halted' };
+      if (index < 0) {
+        // Time jumps to the next timer; a jump costs what an exit costs, so that idling for ever ends, too.
+        if (!this.#kvm.sleepUntilTimer()) return { kind: 'halted' };
+        left -= EXIT_COST;
+        continue;
+      }
       const slice = Math.min(this.#scheduler.slice(), left);
       const before = this.#cost(index);
       const end = this.#turn(index, slice);
@@ -352,6 +357,7 @@ class Machine implements Vm {
       start,
       exits: recorded?.exits ?? [],
       trace: recorded?.trace ?? [],
+      times: recorded?.times ?? [],
       counters: sumCounters(vcpus.map((vcpu) => vcpu.counters)),
       console: this.#devices.console,
       reports: [...this.#devices.reports],

@@ -7,13 +7,24 @@ export const EXIT_LIMIT = 50_000;
 export const EVENT_LIMIT = 500_000;
 
 export class Recorder implements KvmObserver {
+  readonly #clock: () => number;
   exits: ExitRecord[] = [];
   trace: KvmTraceEvent[] = [];
+  /**
+   * When each event of `trace` happened: nanoseconds of the VM's virtual clock, plus one for every event recorded before it, so that
+   * time and order agree where the clock stands still.
+   */
+  times: number[] = [];
   /** Something was dropped. */
   full = false;
 
+  /** @param clock virtual time in nanoseconds, never going back */
+  constructor(clock: () => number = () => 0) {
+    this.#clock = clock;
+  }
+
   event(event: KvmTraceEvent): void {
-    if (this.trace.length < EVENT_LIMIT) this.trace.push(event);
+    if (this.trace.length < EVENT_LIMIT) this.times.push(this.#clock() + this.trace.push(event));
     else this.full = true;
   }
 
@@ -23,10 +34,16 @@ export class Recorder implements KvmObserver {
   }
 
   /** Hands over what was recorded and starts anew. */
-  take(): { readonly exits: readonly ExitRecord[]; readonly trace: readonly KvmTraceEvent[]; readonly full: boolean } {
-    const taken = { exits: this.exits, trace: this.trace, full: this.full };
+  take(): {
+    readonly exits: readonly ExitRecord[];
+    readonly trace: readonly KvmTraceEvent[];
+    readonly times: readonly number[];
+    readonly full: boolean;
+  } {
+    const taken = { exits: this.exits, trace: this.trace, times: this.times, full: this.full };
     this.exits = [];
     this.trace = [];
+    this.times = [];
     this.full = false;
     return taken;
   }

@@ -46,7 +46,7 @@ export interface MachineOptions {
 export type RunEnd =
   /** The guest wrote a status to the debug-exit port. */
   | { readonly kind: 'exit'; readonly status: number }
-  /** Every vCPU is halted or waits for SIPI and nothing is pending. */
+  /** Every vCPU is halted or waits for SIPI, nothing is pending, and no timer is armed that could change that. */
   | { readonly kind: 'halted' }
   | { readonly kind: 'budget'; readonly steps: number }
   | { readonly kind: 'shutdown'; readonly vcpu: number; readonly rip: bigint }
@@ -101,6 +101,11 @@ export interface RunResult {
   /** Every exit, all vCPUs, in the order in which they happened. */
   readonly exits: readonly ExitRecord[];
   readonly trace: readonly KvmTraceEvent[];
+  /**
+   * Virtual time of each event of `trace` in nanoseconds, strictly increasing: the VM's clock, plus 1 for every event of this run
+   * before it and for itself.
+   */
+  readonly times: readonly number[];
   /** Sum over vCPUs. */
   readonly counters: Readonly<VcpuCounters>;
   /** What the guest wrote to the serial port and the debug console. */
