@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import type { KvmscopeError } from '../index.ts';
-import { collect, exitLimit, wholeNumber } from './options.ts';
+import { append, collect, exitLimit, wholeNumber } from './options.ts';
 import { type Output, processOutput } from './output.ts';
 
 export const EXIT_OK = 0;
@@ -84,6 +84,12 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .addOption(new Option('--aps <state>', 'other vCPUs at start').choices(['halted', 'wait-for-sipi', 'run']))
     .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70')
     .option('--trace', "print KVM's trace lines instead of the notes per exit")
+    .addOption(
+      new Option(
+        '--trace-file <file>',
+        'write the trace to a file too, by its ending: .dat (trace-cmd), .data (perf), .pftrace (Perfetto), .txt; repeat it for several',
+      ).argParser(append),
+    )
     .option('--exits <n>', "how many exits to describe, or 'all'", exitLimit, DEFAULT_EXITS)
     .addOption(json)
     .action((file: string, options) => run(async (out) => (await import('./run.ts')).runCommand(file, options, out)));

@@ -8,6 +8,11 @@ export function wholeNumber(text: string): number {
   return value;
 }
 
+/** Gathers a repeated option in order, each value as it stands: a file name may contain commas. */
+export function append(text: string, previous: readonly string[] | undefined): readonly string[] {
+  return [...(previous ?? []), text];
+}
+
 /** How many exits to print: a number or 'all'. */
 export function exitLimit(text: string): number {
   return text === 'all' ? Number.POSITIVE_INFINITY : wholeNumber(text);

@@ -1,4 +1,5 @@
 /** `kvmscope run`: one program, each era that was asked for. */
+import { writeFileSync } from 'node:fs';
 import {
   type CheckResult,
   eraMatches,
@@ -10,6 +11,7 @@ import {
   type ProgramOutcome,
   parseIds,
   parseSize,
+  type RunResult,
   resolveEra,
   runProgram,
 } from '../index.ts';
@@ -18,6 +20,7 @@ import { document, runToJson } from '../trace/json.ts';
 import { counterLines, endText, finalState, type NotebookOptions, notebookExits } from '../trace/notebook.ts';
 import { sideBySide } from '../trace/side-by-side.ts';
 import { flow, plural, words } from '../trace/text.ts';
+import { traceFormat } from '../trace/trace-file.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
 import { locator, reportWarnings } from './source.ts';
@@ -36,6 +39,7 @@ export interface RunFlags {
   readonly aps?: MachineOptions['aps'];
   readonly ids?: string;
   readonly trace?: boolean;
+  readonly traceFile?: readonly string[];
   readonly exits: number;
   readonly json?: boolean;
 }
@@ -70,6 +74,8 @@ function machineOptions(flags: RunFlags): OpenOptions {
 
 export async function runCommand(file: string, flags: RunFlags, output: Output): Promise<number> {
   const eras = flags.kvm?.map((name) => resolveEra(name).name);
+  const traceFiles = flags.traceFile ?? [];
+  for (const path of traceFiles) traceFormat(path);
   const opened = openProgram(file, machineOptions(flags));
   reportWarnings(opened.program, output);
   // Two versions are shown side by side; one, or more than two, one after the other.
@@ -78,6 +84,7 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
   for (const era of eras ?? [undefined]) {
     const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
     outcomes.push(outcome);
+    for (const path of traceFiles) writeTraceFile(path, outcome.run, (eras?.length ?? 1) > 1);
     if (!flags.json && !compared) writeLines(output, runReport(opened, outcome, flags, output));
     if (!outcome.pass && !compared) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
     outcome.vm.dispose();
@@ -97,6 +104,18 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
     output.out(document('run', pass, { program: opened.path, title: opened.header.title, runs }));
   }
   return pass ? EXIT_OK : EXIT_FAILED;
+}
+
+/** Writes a run's trace. Of several versions each has a file of its own: `out.dat` becomes `out-5.6.dat`. */
+function writeTraceFile(path: string, run: RunResult, several: boolean): void {
+  const { ending, encode } = traceFormat(path);
+  const name = several ? `${path.slice(0, -ending.length)}-${run.era}${ending}` : path;
+  try {
+    writeFileSync(name, encode(run));
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new KvmscopeError('usage', `--trace-file: '${name}' cannot be written (${why})`);
+  }
 }
 
 /** Why an outcome is no success, in one line. */
@@ -158,7 +177,7 @@ function* runReport(
   yield* runHeading(opened, outcome, output);
   yield '';
   if (flags.trace) {
-    yield* ftraceLines(run.trace, run);
+    yield* ftraceLines(run);
     yield '';
   } else {
     yield* notebookExits(run, options, flags.exits);

@@ -57,6 +57,7 @@ function runOf(vcpus: VcpuView[], rest: Partial<RunResult> = {}): RunResult {
     start: [],
     exits: [],
     trace: [],
+    times: [],
     counters: sumCounters(vcpus.map((v) => v.counters)),
     console: '',
     reports: [],

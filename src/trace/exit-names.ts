@@ -112,6 +112,12 @@ const SVM: ReadonlyMap<number, string> = new Map([
 /** VMX basic reason 7 was called PENDING_INTERRUPT until v5.5 (renamed by 9dadc2f918df). */
 const RENAMED_IN_5_6 = 7;
 
+/** All numbers and names of one vendor, as the kernel's table has them. */
+export function exitReasonTable(vendor: Vendor, kernel: number): [number, string][] {
+  const reasons = [...(vendor === 'intel' ? VMX : SVM).keys()];
+  return reasons.map((reason) => [reason, exitReasonName(vendor, reason, kernel)]);
+}
+
 /**
  * The name KVM prints for `reason` (a VMX basic exit reason or an SVM exit code); like __print_symbolic, `0x<hex>` if it has none.
  * @param kernel version as {@link kernelVersion} numbers it

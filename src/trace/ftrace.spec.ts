@@ -160,12 +160,11 @@ describe('the other events', () => {
 });
 
 describe('ftraceLines', () => {
-  it('writes the line that trace-cmd report shows, with the ordinal as time', () => {
-    const { trace } = makeRun();
-    expect([...ftraceLines(trace.slice(0, 3), intel('5.6'))]).toEqual([
-      '   CPU 0/KVM-1000 [000]     0.000001: kvm_exit:            vcpu 0 reason VMCALL rip 0x1021 info 0 0',
-      '   CPU 0/KVM-1000 [000]     0.000002: kvm_hypercall:       nr 0xa a0 0xe a1 0x0 a2 0x0 a3 0xd1',
-      '   CPU 0/KVM-1000 [000]     0.000003: kvm_apic_accept_irq: apicid 1 vec 209 (Fixed|edge)',
+  it('writes the lines that trace-cmd report -N -t shows', () => {
+    expect([...ftraceLines(makeRun({ era: '5.6' }))].slice(0, 3)).toEqual([
+      '       CPU 0/KVM-1000  [000]     0.000001000: kvm_exit:             vcpu 0 reason VMCALL rip 0x1021 info 0 0',
+      '       CPU 0/KVM-1000  [000]     0.000002000: kvm_hypercall:        nr 0xa a0 0xe a1 0x0 a2 0x0 a3 0xd1',
+      '       CPU 0/KVM-1000  [000]     0.000003000: kvm_apic_accept_irq:  apicid 1 vec 209 (Fixed|edge)',
     ]);
   });
 });

@@ -1,24 +1,32 @@
 /**
  * KVM's trace events as KVM prints them: one formatter per event, texts of the TP_printk lines in arch/x86/kvm/trace.h and
  * include/trace/events/kvm.h, in the wording of the kernel that the era names (read in v4.19, v5.2, v5.10, v6.12 and v7.1).
- *
- * Missing here: `requests` of kvm_exit (v6.14+) is always 0, because vcpu->requests is host state that has no model.
  */
 import { DELIVERY_MODES as ICR_MODES, Icr } from '../kvm/icr.ts';
 import type { KvmTraceEvent, KvmTraceEventName } from '../kvm/trace.ts';
 import type { Vendor } from '../kvm/types.ts';
 import { exitReasonName, kernelVersion } from './exit-names.ts';
+import { type TimedTrace, vcpuComm, vcpuTid } from './timed.ts';
 
 /** Whose words to use. */
 export interface TraceDialect {
   /** Era name; its leading `major.minor` decides. */
   readonly era: string;
   readonly vendor: Vendor;
+  /** vcpu_id of each vCPU by index; without it the index is taken for the id. */
+  readonly vcpus?: readonly { readonly apicId: number }[];
 }
 
-type EventOf<Name extends KvmTraceEventName> = Extract<KvmTraceEvent, { readonly event: Name }>;
+/** vcpu_id of the vCPU whose thread emitted the event: kvm_entry and kvm_exit print it. */
+export const vcpuId = (event: KvmTraceEvent, dialect: TraceDialect): number =>
+  dialect.vcpus?.[event.vcpu]?.apicId ?? event.vcpu;
+
+/** Whether KVM has a tracepoint for this; the injection of an NMI shows in kvm_entry and in counters only. */
+export const isTracepoint = (event: KvmTraceEvent): boolean => event.event !== 'kvm_inj_nmi';
+
+export type EventOf<Name extends KvmTraceEventName> = Extract<KvmTraceEvent, { readonly event: Name }>;
 type Formatters = {
-  readonly [Name in KvmTraceEventName]: (event: EventOf<Name>, kernel: number, vendor: Vendor) => string;
+  readonly [Name in KvmTraceEventName]: (event: EventOf<Name>, kernel: number, dialect: TraceDialect) => string;
 };
 
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
@@ -30,7 +38,7 @@ export const DELIVERY_MODES = ['Fixed', 'LowPrio', 'SMI', 'Res3', 'NMI', 'INIT',
 export const deliveryModeName = (mode: (typeof ICR_MODES)[number]): string => DELIVERY_MODES[ICR_MODES.indexOf(mode)];
 
 /** kvm_trace_symbol_apic: register offset → name. Only the first word of ISR, TMR and IRR has a name. */
-const APIC_REGISTERS: ReadonlyMap<number, string> = new Map([
+export const APIC_REGISTERS: ReadonlyMap<number, string> = new Map([
   [0x020, 'APIC_ID'],
   [0x030, 'APIC_LVR'],
   [0x080, 'APIC_TASKPRI'],
@@ -62,7 +70,7 @@ const APIC_REGISTERS: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** kvm_trace_sym_exc: exception vector → name. */
-const EXCEPTIONS: ReadonlyMap<number, string> = new Map([
+export const EXCEPTIONS: ReadonlyMap<number, string> = new Map([
   [0, '#DE'],
   [1, '#DB'],
   [3, '#BP'],
@@ -82,7 +90,7 @@ const EXCEPTIONS: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** KVM_EXIT_* (include/uapi/linux/kvm.h) by the name without its prefix. */
-const USERSPACE_EXITS: ReadonlyMap<string, number> = new Map([
+export const USERSPACE_EXITS: ReadonlyMap<string, number> = new Map([
   ['UNKNOWN', 0],
   ['EXCEPTION', 1],
   ['IO', 2],
@@ -104,6 +112,10 @@ const USERSPACE_EXITS: ReadonlyMap<string, number> = new Map([
   ['X86_WRMSR', 30],
 ]);
 
+/** Number of a KVM_EXIT_* name, 0 (UNKNOWN) if it is none. */
+export const userspaceExitNumber = (reason: string): number =>
+  USERSPACE_EXITS.get(reason.replace(/^KVM_EXIT_/, '').toUpperCase()) ?? 0;
+
 /** `#GP`, or the number in hexadecimal. */
 export const exceptionName = (vector: number): string => EXCEPTIONS.get(vector) ?? hex(vector);
 /** `APIC_ICR`, or the offset in hexadecimal. */
@@ -111,19 +123,21 @@ export const apicRegisterName = (offset: number): string => APIC_REGISTERS.get(o
 
 const FORMATTERS: Formatters = {
   // rip since v5.10 (b2d522552c75), event injection since v6.14 (3e633e7e7d07).
-  kvm_entry: (e, kernel) => {
-    if (kernel < 5_010) return `vcpu ${e.vcpu}`;
-    const head = `vcpu ${e.vcpu}, rip ${hex(e.rip)}`;
+  kvm_entry: (e, kernel, dialect) => {
+    const id = vcpuId(e, dialect);
+    if (kernel < 5_010) return `vcpu ${id}`;
+    const head = `vcpu ${id}, rip ${hex(e.rip)}`;
     return kernel < 6_014 ? head : `${head} intr_info ${pad(e.intrInfo, 8)} error_code ${pad(e.errorCode, 8)}`;
   },
   // vcpu since v5.6, fixed-width info, intr_info and error_code since v5.10 (235ba74f008d), requests since v6.14 (0e77b324110c).
-  kvm_exit: (e, kernel, vendor) => {
-    const what = `reason ${exitReasonName(vendor, e.reason, kernel)} rip ${hex(e.rip)}`;
+  kvm_exit: (e, kernel, dialect) => {
+    const id = vcpuId(e, dialect);
+    const what = `reason ${exitReasonName(dialect.vendor, e.reason, kernel)} rip ${hex(e.rip)}`;
     if (kernel < 5_006) return `${what} info ${e.info1.toString(16)} ${e.info2.toString(16)}`;
-    if (kernel < 5_010) return `vcpu ${e.vcpu} ${what} info ${e.info1.toString(16)} ${e.info2.toString(16)}`;
+    if (kernel < 5_010) return `vcpu ${id} ${what} info ${e.info1.toString(16)} ${e.info2.toString(16)}`;
     const info = `info1 ${pad(e.info1, 16)} info2 ${pad(e.info2, 16)}`;
     const event = `intr_info ${pad(e.intrInfo, 8)} error_code ${pad(e.errorCode, 8)}`;
-    return `vcpu ${e.vcpu} ${what} ${info} ${event}${kernel < 6_014 ? '' : ` requests ${pad(0, 16)}`}`;
+    return `vcpu ${id} ${what} ${info} ${event}${kernel < 6_014 ? '' : ` requests ${pad(e.requests ?? 0, 16)}`}`;
   },
   kvm_hypercall: (e) => `nr ${hex(e.nr)} a0 ${hex(e.a0)} a1 ${hex(e.a1)} a2 ${hex(e.a2)} a3 ${hex(e.a3)}`,
   kvm_msr: (e) => `msr_${e.write ? 'write' : 'read'} ${e.msr.toString(16)} = ${hex(e.data)}${e.fault ? ' (#GP)' : ''}`,
@@ -157,11 +171,12 @@ const FORMATTERS: Formatters = {
     if (kernel < 6_000) return `${name} (${hex(e.errorCode ?? 0)})`;
     return `${name}${e.errorCode === null ? '' : ` (${hex(e.errorCode)})`}${e.reinjected ? ' [reinjected]' : ''}`;
   },
-  // The index is shown since v5.7.
+  // The index, and whether the last basic leaf answered for one out of range, are shown since v5.7 (43561123ab37, 2b110b616529).
   kvm_cpuid: (e, kernel) => {
     const values = `rax ${e.eax.toString(16)} rbx ${e.ebx.toString(16)} rcx ${e.ecx.toString(16)} rdx ${e.edx.toString(16)}`;
     const leaf = kernel < 5_007 ? e.func.toString(16) : `${e.func.toString(16)} idx ${e.index.toString(16)}`;
-    return `func ${leaf} ${values}, cpuid entry ${e.found ? 'found' : 'not found'}`;
+    const instead = kernel >= 5_007 && e.usedMaxBasic === true ? ', used max basic' : '';
+    return `func ${leaf} ${values}, cpuid entry ${e.found ? 'found' : 'not found'}${instead}`;
   },
   // KVM's text ends in a blank unless several items moved: the last %s is empty.
   kvm_pio: (e) =>
@@ -170,30 +185,27 @@ const FORMATTERS: Formatters = {
   kvm_cr: (e) => `cr_${e.write ? 'write' : 'read'} ${e.cr.toString(16)} = ${hex(e.value)}`,
   kvm_userspace_exit: (e) => {
     const name = e.reason.replace(/^KVM_EXIT_/, '').toUpperCase();
-    return `reason KVM_EXIT_${name} (${USERSPACE_EXITS.get(name) ?? 0})`;
+    return `reason KVM_EXIT_${name} (${userspaceExitNumber(name)})`;
   },
 };
 
 /** The text after `kvm_…: ` in a trace line, exactly as the era's kernel prints it. */
 export function formatEvent(event: KvmTraceEvent, dialect: TraceDialect): string {
-  const format = FORMATTERS[event.event] as (event: KvmTraceEvent, kernel: number, vendor: Vendor) => string;
-  return format(event, kernelVersion(dialect.era), dialect.vendor);
+  const format = FORMATTERS[event.event] as (event: KvmTraceEvent, kernel: number, dialect: TraceDialect) => string;
+  return format(event, kernelVersion(dialect.era), dialect);
 }
 
-/** First host thread id of the vCPU threads in trace lines; vCPU n is `CPU n/KVM` with id 1000 + n. */
-const FIRST_TID = 1000;
+/** Nanoseconds as `seconds.nanoseconds`. */
+const seconds = (time: number): string => `${Math.floor(time / 1e9)}.${String(time % 1e9).padStart(9, '0')}`;
 
-/**
- * Whole lines as `trace-cmd report` shows them: `comm-pid [cpu] seconds: event: text`. vCPU n runs on host CPU n.
- * The time is the event's ordinal in microseconds: an order, not a duration.
- */
-export function* ftraceLines(trace: readonly KvmTraceEvent[], dialect: TraceDialect): Generator<string> {
-  let ordinal = 0;
-  for (const event of trace) {
-    ordinal += 1;
-    const task = `CPU ${event.vcpu}/KVM-${FIRST_TID + event.vcpu}`.padStart(17);
-    const time = `${Math.floor(ordinal / 1e6)}.${String(ordinal % 1e6).padStart(6, '0')}`;
-    const name = `${event.event}:`.padEnd(21);
-    yield `${task} [${String(event.vcpu).padStart(3, '0')}] ${time.padStart(12)}: ${name}${formatEvent(event, dialect)}`;
+/** Whole lines as `trace-cmd report -N -t` shows them: `comm-tid [cpu] seconds: event: text`. vCPU n's thread runs on CPU n. */
+export function* ftraceLines(run: TimedTrace): Generator<string> {
+  for (const [i, event] of run.trace.entries()) {
+    if (!isTracepoint(event)) continue;
+    const { vcpu } = event;
+    const task = `${vcpuComm(vcpu).padStart(16)}-${String(vcpuTid(vcpu)).padEnd(5)}`;
+    const time = seconds(run.times[i]).padStart(15);
+    const name = `${event.event}:`.padEnd(22);
+    yield `${task} [${String(vcpu).padStart(3, '0')}] ${time}: ${name}${formatEvent(event, run)}`;
   }
 }

@@ -132,6 +132,7 @@ export function makeRun(fields: Partial<RunResult> = {}): RunResult {
   const vcpus = [0, 1, 2, 3].map((i) =>
     vcpu(i, i === 0 ? { lapic: lapic(0, { icr: 0x3000000d1n }) } : { lapic: lapic(i, { irr: [0xd1] }) }),
   );
+  const trace = exits.flatMap((record) => record.events);
   return {
     end: { kind: 'halted' },
     era: '6.18',
@@ -140,7 +141,8 @@ export function makeRun(fields: Partial<RunResult> = {}): RunResult {
     vcpus,
     start: vcpus.map((v) => v.registers),
     exits,
-    trace: exits.flatMap((record) => record.events),
+    trace,
+    times: trace.map((_, i) => (i + 1) * 1000),
     counters: counters({ exits: 2, hypercalls: 1, fastpath: 1, byReason: { vmcall: 1, msr_write: 1 } }),
     console: '',
     reports: [],

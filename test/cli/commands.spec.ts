@@ -159,7 +159,7 @@ describe('run --trace', () => {
     const first = await inProcess(args);
     expect((await inProcess(args)).stdout).toBe(first.stdout);
     expect(first.stdout).toMatch(
-      /^ {3}CPU 0\/KVM-1000 \[000\] {5}0\.000001: kvm_entry: +vcpu 0, rip 0x[0-9a-f]+ intr_info /m,
+      /^ {7}CPU 0\/KVM-1000 {2}\[000\] {5}0\.000000001: kvm_entry: +vcpu 0, rip 0x[0-9a-f]+ intr_info /m,
     );
     expect(first.stdout).not.toMatch(/^#1 /m);
     const other = await inProcess([...args.slice(0, -1), '8']);
