@@ -1,5 +1,5 @@
 /** `kvmscope eras`: the versions of KVM and the behaviours that tell them apart. */
-import { ERAS, resolveEra, SWITCHES } from '../index.ts';
+import { ERAS, resolveEra, SWITCHES, type SwitchInfo } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { flow, words } from '../trace/text.ts';
 import { EXIT_OK } from './main.ts';
@@ -9,14 +9,10 @@ type Value = boolean | number | string;
 
 const show = (value: Value): string => (value === true ? 'yes' : value === false ? 'no' : String(value));
 
-/** Values along the eras with repetitions left out: 'no; since 5.10 yes'. */
-function history(values: readonly Value[]): string {
-  const parts: string[] = [];
-  values.forEach((value, i) => {
-    if (i === 0) parts.push(show(value));
-    else if (value !== values[i - 1]) parts.push(`since ${ERAS[i].name} ${show(value)}`);
-  });
-  return parts.join('; ');
+/** The first value and every change in its version: 'no; since 5.10 yes (66570e966dd9)'. */
+function history({ first, changes }: SwitchInfo): string {
+  const later = changes.map(({ since, value, commit }) => `since ${since} ${show(value)}${commit && ` (${commit})`}`);
+  return [show(first), ...later].join('; ');
 }
 
 function* allEras(output: Output): Generator<string> {
@@ -29,9 +25,9 @@ function* allEras(output: Output): Generator<string> {
   yield '';
   yield paint('title', 'Switches') + paint('dim', `  (value in ${ERAS[0].name}; then what changed)`);
   for (const item of SWITCHES) {
-    yield `  ${paint('label', item.name)}${paint('dim', item.commit && `  ${item.commit}`)}`;
+    yield `  ${paint('label', item.name)}`;
     yield* flow('', words(item.description), { width, paint, indent: 4, labelWidth: 0 });
-    yield* flow('', words(history(item.values), 'changed'), { width, paint, indent: 4, labelWidth: 0 });
+    yield* flow('', words(history(item), 'changed'), { width, paint, indent: 4, labelWidth: 0 });
   }
 }
 
@@ -58,7 +54,13 @@ export async function erasCommand(
         title: era.title,
         switches: Object.fromEntries(SWITCHES.map((item) => [item.name, era[item.name]])),
       })),
-      switches: SWITCHES.map(({ name: key, description, commit }) => ({ name: key, description, commit })),
+      switches: SWITCHES.map(({ name: key, description, commit, first, changes }) => ({
+        name: key,
+        description,
+        commit,
+        first,
+        changes,
+      })),
     };
     output.out(document('eras', true, fields));
   } else {

@@ -29,13 +29,63 @@ describe('the era table', () => {
   });
 });
 
+describe('the changes of a switch', () => {
+  const changes = (name: (typeof SWITCHES)[number]['name']) => SWITCHES.find((item) => item.name === name)?.changes;
+
+  it('say in which version what came, and by which commit', () => {
+    expect(changes('pvEnforcement')).toEqual([{ since: '5.10', value: true, commit: '66570e966dd9' }]);
+    expect(changes('fastpathNoShorthand')).toEqual([
+      { since: '5.6-rc8', value: true, commit: 'e1be9ac8e601' },
+      { since: '6.18', value: false, commit: 'aeeb4c7fff52' },
+    ]);
+    expect(changes('pvIpiClamp')).toEqual([
+      { since: '6.17', value: 'base', commit: 'c87bd4dd43a6' },
+      { since: '7.1', value: 'index', commit: '00d572d4cd7d' },
+    ]);
+    expect(changes('fastpathCompletion')?.map((change) => change.commit)).toEqual(['404d5d7bff0d', '0dd45f2cd8cc']);
+  });
+
+  it('lead from the first value to that of every named version', () => {
+    for (const { name, first, changes: history, values } of SWITCHES) {
+      expect(values[0], name).toBe(first);
+      expect(values.at(-1), name).toBe(history.at(-1)?.value);
+      for (const { since, value } of history) expect(resolveEra(since)[name], `${name} ${since}`).toBe(value);
+    }
+  });
+
+  /** Commits that brought what a guest or an observer of one can tell, by version. */
+  it.each([
+    ['4.19-rc3', ['bdf7ffc89922']],
+    ['4.20', ['38ab012f109c']],
+    ['5.3', ['715062970f37']],
+    ['5.6', ['1e9e2622a149']],
+    ['5.6-rc8', ['e1be9ac8e601']],
+    ['5.8', ['a9ab13ff6e84', '404d5d7bff0d', 'ae95f566b3d2', 'd2286ba7d574']],
+    ['5.10', ['66570e966dd9']],
+    ['5.14', ['0dbb11230437']],
+    ['5.18', ['a57a31684d7b']],
+    ['6.3', ['5b84b0291702', '2970052481b9', 'ab52be1b310b', 'ba5838abb053', '052c3b99cbc8']],
+    ['6.4', ['8b703a49c9df']],
+    ['6.12', ['71bf395a276f', '73b42dc69be8', '0dd45f2cd8cc', '1876dd69dfe8']],
+    ['6.14', ['05a518b49dd6']],
+    ['6.17', ['c87bd4dd43a6']],
+    ['6.18', ['777414340085', 'aeeb4c7fff52', '0a94b2042419', '6c3d4b917995']],
+    ['7.1', ['00d572d4cd7d']],
+  ])('KVM %s: %o', (version, commits) => {
+    const known = SWITCHES.flatMap((item) => item.changes)
+      .filter((change) => change.since === version)
+      .map((change) => change.commit);
+    expect(commits.filter((commit) => !known.includes(commit))).toEqual([]);
+  });
+});
+
 describe('resolveEra', () => {
   it('gives any version between the named ones the rules in force then', () => {
     expect(resolveEra('6.6').name).toBe('6.6');
     expect(resolveEra('6.6').svmExitTracedFirst).toBe(true);
     expect(resolveEra('6.5').svmExitTracedFirst).toBe(false);
     expect(resolveEra('6.6').icrReservedGp).toBe(false);
-    expect(resolveEra('5.11').maxVcpuId).toBe(1023);
+    expect([resolveEra('5.14').maxVcpuId, resolveEra('5.15').maxVcpuId]).toEqual([1023, 4095]);
     expect(resolveEra('7.0').pvIpiClamp).toBe('base');
   });
 

@@ -18,15 +18,17 @@ interface SwitchRow<T extends Scalar> {
   readonly commit: string;
   /** Value at v4.19-rc1. */
   readonly first: T;
-  /** Changes in version order: from this version on, this value. */
-  readonly then: readonly (readonly [since: string, value: T])[];
+  /** Changes in version order: from this version on, this value; with the commit if it is not that of the last change. */
+  readonly then: readonly Change<T>[];
 }
+
+type Change<T extends Scalar> = readonly [since: string, value: T, commit?: string];
 
 const row = <T extends Scalar>(
   what: string,
   commit: string,
   first: T,
-  ...then: readonly (readonly [string, T])[]
+  ...then: readonly Change<T>[]
 ): SwitchRow<T> => ({ what, commit, first, then });
 /** False before `version`, true from it on. */
 const since = (version: string, what: string, commit: string) => row<boolean>(what, commit, false, [version, true]);
@@ -92,12 +94,12 @@ const TABLE = {
     'speculation clamp of the map index (CVE-2025-39823); invisible to the guest',
     '00d572d4cd7d',
     'none',
-    ['6.17', 'base'],
+    ['6.17', 'base', 'c87bd4dd43a6'],
     ['7.1', 'index'],
   ),
 
   // ---- APIC map and matching ----
-  maxVcpuId: row<number>('largest vcpu_id', '', 1023, ['5.12', 4095]),
+  maxVcpuId: row<number>('largest vcpu_id', '', 1023, ['5.15', 4095]),
   mapSkipsSwDisabled: since('5.4', 'software-disabled APICs are left out of the logical map', ''),
   mapRebuildOnSwDisable: since('5.4', 'clearing SVR bit 8 rebuilds the map; before: only setting it', ''),
   mapStrictIds: since('6.3', 'two vCPUs with one APIC id: no map at all; before: the first wins', '5b84b0291702'),
@@ -123,7 +125,7 @@ const TABLE = {
     'how x2APIC ICR is kept; by vendor = 64-bit on Intel, two halves on AMD; invisible to the guest',
     '73b42dc69be8',
     'two 32-bit registers',
-    ['5.18', 'one 64-bit register'],
+    ['5.18', 'one 64-bit register', 'a57a31684d7b'],
     ['6.12', 'by vendor'],
   ),
   icrTracedAfterSend: since(
@@ -155,7 +157,7 @@ const TABLE = {
     'e1be9ac8e601',
     false,
     ['5.6-rc8', true],
-    ['6.18', false],
+    ['6.18', false, 'aeeb4c7fff52'],
   ),
   fastpathNoBroadcast: since('5.7', 'fastpath refuses destination 0xFFFFFFFF', ''),
   fastpathFixedPhysicalOnly: until(
@@ -167,7 +169,7 @@ const TABLE = {
     'what follows a handled ICR write',
     '0dd45f2cd8cc',
     'skip instruction',
-    ['5.8', 'exit handled'],
+    ['5.8', 'exit handled', '404d5d7bff0d'],
     ['6.12', 're-enter guest'],
   ),
   fastpathIcrWrite: row<'register' | 'split' | 'x2apic'>(
@@ -185,7 +187,7 @@ const TABLE = {
     'IA32_TSC_DEADLINE has a fastpath',
     '0a94b2042419',
     'no',
-    ['5.8', 'Intel'],
+    ['5.8', 'Intel', 'ae95f566b3d2'],
     ['6.18', 'yes'],
   ),
   hltFastpath: since('6.12', 'HLT is handled in the fastpath', '1876dd69dfe8'),
@@ -260,13 +262,13 @@ export const ERAS: readonly Era[] = [
   makeEra('5.7', 'ICR fastpath sends directly and refuses broadcast'),
   makeEra('5.8', 'generic fastpath inside the run function'),
   makeEra('5.10', 'PV features can be enforced by CPUID'),
-  makeEra('5.12', 're-enter loop in common code; vcpu_id up to 4095'),
-  makeEra('5.15', 'MAP_GPA_RANGE, directed-yield statistics'),
+  makeEra('5.12', 're-enter loop in common code (d89d04ab6030)'),
+  makeEra('5.15', 'MAP_GPA_RANGE, directed-yield statistics; vcpu_id up to 4095'),
   makeEra('5.18', 'x2APIC ICR is one 64-bit register'),
   makeEra('5.19', 'hypercall patching is a quirk'),
   makeEra('6.3', 'strict APIC map, reserved x2APIC bits raise #GP'),
   makeEra('6.4', 'fastpath exits are counted'),
-  makeEra('6.5', 'SRCU around the fastpath'),
+  makeEra('6.5', 'SRCU around the fastpath (3f2739bd1e0b)'),
   makeEra('6.12', 'reserved ICR bits raise #GP; the ICR fastpath re-enters the guest'),
   makeEra('6.14', 'hypercalls counted first'),
   makeEra('6.17', 'speculation clamp in the send-IPI hypercall'),
@@ -335,8 +337,22 @@ export interface SwitchInfo {
   readonly description: string;
   /** Kernel commit of the last change; empty if not known. */
   readonly commit: string;
+  /** Value at v4.19-rc1. */
+  readonly first: Scalar;
+  /** Every change in version order, with its commit; empty where that is not known. */
+  readonly changes: readonly { readonly since: string; readonly value: Scalar; readonly commit: string }[];
   /** Value in each era of `ERAS`, same order. */
   readonly values: readonly Scalar[];
+}
+
+/** A row's changes; its commit belongs to the last one, or to the one that others do not name. */
+function changesOf({ commit, then }: SwitchRow<Scalar>): SwitchInfo['changes'] {
+  const owner = then.findLastIndex(([, , own]) => own === undefined);
+  return then.map(([version, value, own], i) => ({
+    since: version,
+    value,
+    commit: own ?? (i === owner ? commit : ''),
+  }));
 }
 
 /** Every switch, in the order of the table above. */
@@ -344,5 +360,7 @@ export const SWITCHES: readonly SwitchInfo[] = SWITCH_NAMES.map((name) => ({
   name,
   description: TABLE[name].what,
   commit: TABLE[name].commit,
+  first: TABLE[name].first,
+  changes: changesOf(TABLE[name]),
   values: ERAS.map((era) => era[name]),
 }));
