@@ -540,11 +540,14 @@ class Request {
 
   /** LOCK needs an instruction that reads and writes memory, REP a string instruction: GNU as insists too. */
   #checkRepeats(form: Form): void {
-    for (const prefix of this.prefixes.bytes) {
+    const { bytes } = this.prefixes;
+    const writesMemory = this.operands[0]?.kind === 'memory';
+    const isExchange = this.entry.name === 'xchg' && this.operands.some(({ kind }) => kind === 'memory');
+    const elides = form.elidable && (bytes.includes(0xf0) || isExchange || this.entry.name === 'mov');
+    for (const prefix of bytes) {
       const isLock = prefix === 0xf0;
-      const allowed = isLock ? form.lockable && this.operands[0]?.kind === 'memory' : form.repeatable;
-      const isExchange = isLock && this.entry.name === 'xchg' && this.operands.some(({ kind }) => kind === 'memory');
-      if (allowed || isExchange || !/^(?:f0|f2|f3)$/.test(prefix.toString(16))) continue;
+      if (!isLock && prefix !== 0xf2 && prefix !== 0xf3) continue;
+      if (isLock ? (form.lockable && writesMemory) || isExchange : form.repeatable || elides) continue;
       const name = isLock ? 'lock' : prefix === 0xf3 ? 'rep' : 'repne';
       throw new SourceFault(
         `"${this.entry.name}" takes no ${name}; as a statement of its own ("${name};") it goes anywhere`,

@@ -29,6 +29,8 @@ export interface Form {
   readonly lockable: boolean;
   /** REP or REPNE may precede it. */
   readonly repeatable: boolean;
+  /** XACQUIRE or XRELEASE may precede it, as a rule together with LOCK. */
+  readonly elidable: boolean;
   /** Among forms of one length the lower one is taken, as GNU as does: accumulator forms with an immediate come last. */
   readonly rank: number;
 }
@@ -176,7 +178,8 @@ function describeForm(name: string): Form {
     modes,
     default64: info.defaultOpSize64,
     lockable: info.canUseLockPrefix,
-    repeatable: info.canUseRepPrefix || info.canUseRepnePrefix || info.canUseBndPrefix || info.canUseXreleasePrefix,
+    repeatable: info.canUseRepPrefix || info.canUseRepnePrefix || info.canUseBndPrefix,
+    elidable: info.canUseXacquirePrefix || info.canUseXreleasePrefix,
     rank: accumulator ? 1 : 0,
   };
   info.free();

@@ -160,8 +160,10 @@ export class Section {
     return { fragment: this.#current, offset: this.#current.length };
   }
 
-  /** Room for `count` more bytes; returns the offset at which they go. */
+  /** Room for `count` more bytes; returns the offset at which they go. Throws SourceFault beyond OUTPUT_LIMIT. */
   reserve(count: number): number {
+    if (this.size + count > OUTPUT_LIMIT)
+      throw new SourceFault(`the program is larger than ${OUTPUT_LIMIT >> 20} MiB`, 0);
     const fragment = this.#current;
     const offset = fragment.length;
     const needed = offset + count;

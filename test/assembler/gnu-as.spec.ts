@@ -61,8 +61,7 @@ describe.skipIf(!available)('guest programs', () => {
   });
 });
 
-const CONDITIONS =
-  'a ae b be c e g ge l le na nae nb nbe nc ne ng nge nl nle no np ns nz o p pe po s z'.split(' ');
+const CONDITIONS = 'a ae b be c e g ge l le na nae nb nbe nc ne ng nge nl nle no np ns nz o p pe po s z'.split(' ');
 
 /** Forms of every integer instruction with two operands of one width. */
 function arithmetic(bits: Bits): string[] {
@@ -103,10 +102,14 @@ describe.skipIf(!available)('instructions', () => {
   const folder = join(ROOT, 'test/assembler/instructions');
 
   it.each([16, 32, 64] as const)('of .code%i, one per line of the list, have the bytes of GNU as', (bits) => {
-    const listed = readFileSync(join(folder, `${bits}.txt`), 'utf8').split('\n').filter(Boolean);
+    const listed = readFileSync(join(folder, `${bits}.txt`), 'utf8')
+      .split('\n')
+      .filter(Boolean);
     const lines = [...listed, ...arithmetic(bits)];
     expect(lines.length).toBeGreaterThan(500);
-    compare([`.code${bits}`, '.equ C, 0x10', 'nop', 'b: nop', 'a: nop', ...lines, '.skip 200', 'far_away: nop'].join('\n'));
+    compare(
+      [`.code${bits}`, '.equ C, 0x10', 'nop', 'b: nop', 'a: nop', ...lines, '.skip 200', 'far_away: nop'].join('\n'),
+    );
   });
 });
 

@@ -71,7 +71,10 @@ export function gnuAssemble(source: string, { origin, includeDirs = [] }: GnuOpt
     ]);
     run('objcopy', ['-O', 'binary', '--set-section-flags', '.bss=alloc,load,contents', path('linked'), path('image')]);
     const symbols = new Map<string, bigint>();
-    for (const line of execFileSync('nm', [path('linked')], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n')) {
+    for (const line of execFileSync('nm', [path('linked')], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).split('\n')) {
       const [value, , name] = line.split(' ');
       if (name !== undefined && value !== '') symbols.set(name, BigInt(`0x${value}`));
     }
