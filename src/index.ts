@@ -36,6 +36,18 @@ export {
   type ProgramOutcome,
   runProgram,
 } from './lab/open.ts';
+export { parseRecording, type RecordedCase, type RecordedVm, type Recording, readRecording } from './lab/recording.ts';
+// Recordings of a real KVM against the model.
+export {
+  findRecordings,
+  type ReplayDifference,
+  type ReplayedFile,
+  type ReplayMismatch,
+  type ReplayOptions,
+  type ReplayReport,
+  replay,
+  replayRecording,
+} from './lab/replay.ts';
 export {
   findPrograms,
   type ProgramReport,

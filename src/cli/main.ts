@@ -107,6 +107,16 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     );
 
   program
+    .command('replay')
+    .description('replay recordings of a real KVM and print every case that comes out otherwise')
+    .argument('<file...>', 'recordings (JSON lines) and folders with .jsonl files')
+    .option('--kvm <era>', "KVM version; default the recorded kernel's")
+    .addOption(json)
+    .action((paths: string[], options) =>
+      run(async (out) => (await import('./replay.ts')).replayCommand(paths, options, out)),
+    );
+
+  program
     .command('asm')
     .description('assemble a program and list addresses, bytes and source lines')
     .argument('<file>', 'assembler source (.S), ELF or flat binary')

@@ -7,6 +7,8 @@ export interface Output {
   /** Columns to wrap at, 40 … 100; 100 where nobody looks. */
   readonly width: number;
   readonly paint: Paint;
+  /** Someone looks at the diagnostics: progress may be drawn there. */
+  readonly errIsTerminal?: boolean;
   /** Writes a result, without adding a line feed. */
   out(text: string): void;
   /** Writes a diagnostic, without adding a line feed. */
@@ -40,6 +42,7 @@ export function processOutput(): Output {
   return {
     width: Math.min(100, Math.max(40, columns || 100)),
     paint: wantsColour(process.stdout) ? colour : noPaint,
+    errIsTerminal: process.stderr.isTTY === true,
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
   };

@@ -50,6 +50,8 @@ const SETS = [
   ['isr', SLOT_ISR],
   ['tmr', SLOT_TMR],
 ] as const;
+/** What the APIC map is built from. */
+const MAPPED = [SLOT_ID, SLOT_LDR, SLOT_DFR, SLOT_SVR] as const;
 /** 1 for registers whose value a recording does not hold: recomputed when read, or kept as vector sets. */
 const UNRECORDED = new Uint8Array(SLOTS);
 UNRECORDED[SLOT_PPR] = 1;
@@ -237,7 +239,7 @@ export class RecordedMachine {
       const mp = index === running ? 'runnable' : base;
       if (this.touched[index]) {
         this.touched[index] = false;
-        this.kvm.setLapic(index, (this.start[index] as Start).lapic);
+        this.restoreLapic(vcpu, (this.start[index] as Start).lapic);
         vcpu.clearEvents();
         if (index !== running) {
           vcpu.state.set(R_SEL + SEG_CS, RESET_CS, 0);
@@ -254,6 +256,13 @@ export class RecordedMachine {
       this.touched[running] = true;
       if (this.stale[running]) this.restoreRegisters(running);
     }
+  }
+
+  /** KVM_SET_LAPIC, without a rebuild of the APIC map where nothing that it holds has changed. */
+  private restoreLapic({ index, lapic }: KvmVcpu, start: Uint32Array): void {
+    const now = lapic.registers;
+    if (MAPPED.every((slot) => now[slot] === start[slot])) lapic.load(start);
+    else this.kvm.setLapic(index, start);
   }
 
   private restoreRegisters(index: number): void {

@@ -18,6 +18,12 @@
  *                sipiPending, counters: {…, byReason: {…}}, steps}]
  *     counters: as in vcpus, summed
  *     console:  text the guest printed;  reports: [{vcpu, value}];  notes: [text]
+ *
+ * `replay` has cases, mismatches and seconds (spent on performing them; the only field here that is not reproducible), and
+ *
+ *     files:    [{path, config, era, vcpus, cases,
+ *                mismatches: [{line, case: the recorded line, differences: [{field, expected, actual}]}]}]
+ *               field is `gp`, `rb`, `exit`, `ret`, `rax`, `ch.ID.EFFECT`, `st.ID.EFFECT` …; null: nothing of the kind
  */
 import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
