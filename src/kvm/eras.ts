@@ -65,8 +65,37 @@ const TABLE = {
   ),
   mwaitQuirk: since('6.0', 'KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS can be disabled: #UD instead of a NOP', 'bfbcc81bb82c'),
 
-  pvPollControl: since('5.3', 'CPUID 0x40000001 shows POLL_CONTROL by default', ''),
-  pvAsyncPfInt: since('5.8', 'CPUID 0x40000001 shows ASYNC_PF_INT by default', ''),
+  hypercallRetCleared: since(
+    '6.14',
+    'run->hypercall.ret is 0 when a hypercall leaves for user space; before: what the last one left there',
+    '9a1dfeff4414',
+  ),
+
+  // ---- paravirtual interfaces ----
+  pvPollControl: since('5.3', 'MSR KVM_POLL_CONTROL exists and CPUID 0x40000001 shows it by default', ''),
+  pvAsyncPfInt: since(
+    '5.8',
+    'a page that became ready is told by an interrupt (ASYNC_PF_INT, MSRs KVM_ASYNC_PF_INT and _ACK); before: by #PF',
+    '',
+  ),
+  stealAddressChecked: until(
+    '5.6',
+    'KVM_STEAL_TIME with an address outside memory raises #GP; after: accepted, nothing is written',
+    'b043138246a4',
+  ),
+  pvTlbFlushTraced: since('5.4', 'kvm_pv_tlb_flush is traced whenever the steal-time record is written', ''),
+  preemptedKeptWithoutFlush: row<boolean>(
+    'the preempted byte stays set for a guest whose CPUID hides PV_TLB_FLUSH, with enforcement on',
+    '1eff0ada88b4',
+    false,
+    ['5.10', true],
+    ['5.13', false],
+  ),
+  preemptedAtBoundaryOnly: since(
+    '5.19',
+    'the preempted byte is set only if a host interrupt took the vCPU off; before: also when it sleeps or exits to user space',
+    '54aa83c90198',
+  ),
 
   // ---- KVM_HC_SEND_IPI ----
   pvIpiMinSigned: until('4.19-rc3', 'min is a signed 32-bit number', 'bdf7ffc89922'),

@@ -320,8 +320,9 @@ describe('CLOCK_PAIRING', () => {
     const record = new DataView(b.cpu.memory.buffer, 0x2000, 64);
     const tsc = record.getBigUint64(16, true);
     expect(tsc).toBe(3_000_000_008n);
-    expect(record.getBigInt64(0, true)).toBe(3n);
-    expect(record.getBigInt64(8, true)).toBe(8n);
+    // 2020-01-01T00:00:00Z and one step.
+    expect(record.getBigInt64(0, true)).toBe(1_577_836_800n);
+    expect(record.getBigInt64(8, true)).toBe(1n);
     expect([...b.cpu.memory.subarray(0x2018, 0x2040)]).toEqual(Array<number>(40).fill(0));
     expect(b.cpu.written).toEqual([0x2000]);
   });
@@ -330,6 +331,21 @@ describe('CLOCK_PAIRING', () => {
     expect(callFrom0(quiet(), 9n, 0x2000n, 1n, 0n, 0n)).toBe(u64(-95n));
     expect(callFrom0(quiet(), 9n, 0xffffn, 0n, 0n, 0n)).toBe(u64(-14n));
     expect(callFrom0(quiet(), 9n, 1n << 40n, 0n, 0n, 0n)).toBe(u64(-14n));
+    expect(callFrom0(quiet(), 9n, 0x2000n, 1n << 32n, 0n, 0n)).toBe(u64(-95n));
+  });
+
+  it('writes what fits before an address without memory', () => {
+    const b = quiet();
+    b.cpu.memory.fill(0xff, 0xffe0);
+    expect(callFrom0(b, 9n, 0xffe0n, 0n, 0n, 0n)).toBe(u64(-14n));
+    expect(new DataView(b.cpu.memory.buffer, 0xffe0).getBigInt64(0, true)).toBe(1_577_836_800n);
+  });
+
+  it('cuts the arguments of a 32-bit caller', () => {
+    const b = quiet();
+    b.cpu.vcpu(0).is64bit = false;
+    expect(callFrom0(b, 9n, 0x1_0000_2000n, 1n << 32n, 0n, 0n)).toBe(0n);
+    expect(new DataView(b.cpu.memory.buffer, 0x2000).getBigInt64(0, true)).toBe(1_577_836_800n);
   });
 });
 
@@ -345,6 +361,20 @@ describe('MAP_GPA_RANGE', () => {
     expect(b.cpu.vcpu(0).get(R_RIP)).toBe(0xfff3n);
     expect(b.exits).toHaveLength(1);
     expect(b.kvm.vcpus[0].counters.hypercalls).toBe(1);
+  });
+
+  it.each<[era: string, second: bigint]>([
+    ['6.12', 0x77n],
+    ['6.14', 0n],
+  ])('v%s: user space that leaves the result alone answers with %i after 0x77', (era, second) => {
+    const b = quiet({ exitHypercalls, era });
+    const answers = [0x77n, undefined].map((ret) => {
+      setArguments(b.cpu.vcpu(0), [12n, 0x5000n, 1n, 0x10n, 0n]);
+      b.play(0, HYPERCALL);
+      b.kvm.completeHypercall(0, ret);
+      return b.cpu.vcpu(0).get(R_RAX);
+    });
+    expect(answers).toEqual([0x77n, second]);
   });
 
   it('counts on completion before v6.14', () => {

@@ -3,8 +3,7 @@
  * each. Number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. A number without a row, or a row this version
  * does not have yet, is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
  */
-import { R_RBX, R_RCX, R_RDX, R_RSI, R_TSC_OFFSET } from '../cpu/core/layout.ts';
-import type { Cpu } from '../cpu/cpu.ts';
+import { R_RBX, R_RCX, R_RDX, R_RSI } from '../cpu/core/layout.ts';
 import type { ApicMap } from './apic-map.ts';
 import { PV_SCHED_YIELD, PV_SEND_IPI, PV_UNHALT } from './cpuid.ts';
 import type { Era } from './eras.ts';
@@ -19,6 +18,8 @@ import {
   MODE_REMOTE_READ,
 } from './icr.ts';
 import type { Lapic } from './lapic.ts';
+import type { PvContext } from './pv-state.ts';
+import { writeClockPairing } from './pvclock.ts';
 import type { KvmVcpu } from './vcpu.ts';
 
 export const KVM_EPERM = 1;
@@ -34,9 +35,7 @@ export const EXIT_TO_USER = 0x40000000;
 export const HOST_BUG = 0x40000001;
 
 /** What a hypercall may ask of the VM. */
-export interface HypercallContext {
-  readonly era: Era;
-  readonly cpu: Cpu;
+export interface HypercallContext extends PvContext {
   /** KVM_CAP_EXIT_HYPERCALL: bit n set = hypercall n goes to user space. */
   readonly exitHypercalls: number;
   /** The current APIC map, null if this VM has none. */
@@ -195,28 +194,15 @@ function schedYield(kvm: HypercallContext, vcpu: KvmVcpu): number {
   return 0;
 }
 
-/** Virtual wall clock: one TSC tick is a nanosecond, and the epoch is when the TSC was 0. */
-const NANOSECONDS = 1_000_000_000n;
-const CLOCK_PAIRING_BYTES = 64;
-
 /**
- * KVM_HC_CLOCK_PAIRING: RBX = guest-physical address of {s64 sec, s64 nsec, u64 tsc, u32 flags, 36 zero bytes}, RCX = 0
- * (wall clock).
+ * KVM_HC_CLOCK_PAIRING: RBX = guest-physical address of a 64-byte record, RCX = 0 (wall clock): a time and the guest's
+ * TSC of the same moment.
  */
 function clockPairing(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
   if (state.lo(R_RCX) !== 0 || (long && state.hi(R_RCX) !== 0)) return -KVM_EOPNOTSUPP;
-  const { memory } = kvm.cpu;
-  const address = (long ? state.hi(R_RBX) : 0) * 2 ** 32 + (state.lo(R_RBX) >>> 0);
-  if (address + CLOCK_PAIRING_BYTES > memory.length) return -KVM_EFAULT;
-  const tsc = BigInt.asUintN(64, BigInt(state.steps) + state.get(R_TSC_OFFSET));
-  const record = new DataView(memory.buffer, memory.byteOffset + address, CLOCK_PAIRING_BYTES);
-  memory.fill(0, address, address + CLOCK_PAIRING_BYTES);
-  record.setBigUint64(0, tsc / NANOSECONDS, true);
-  record.setBigUint64(8, tsc % NANOSECONDS, true);
-  record.setBigUint64(16, tsc, true);
-  kvm.cpu.memoryWritten(address, CLOCK_PAIRING_BYTES);
-  return 0;
+  const gpa = long ? state.get(R_RBX) : BigInt(state.lo(R_RBX) >>> 0);
+  return writeClockPairing(kvm, vcpu, gpa) ? 0 : -KVM_EFAULT;
 }
 
 /** KVM_HC_MAP_GPA_RANGE: RBX = guest-physical address, RCX = number of 4-KiB pages, RDX = attributes. */

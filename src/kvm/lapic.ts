@@ -197,6 +197,8 @@ export class Lapic {
   sipiPending = false;
   sipiVector = 0;
   pvUnhalted = false;
+  /** Vector of the last change of ISR if that was an injection, else -1 (highest_isr_cache). */
+  highestIsrCache = -1;
   readonly timer: LapicTimer;
 
   readonly #era: Era;
@@ -244,6 +246,7 @@ export class Lapic {
     if (this.x2apic) r[LDR] = ldr;
     this.irrPending = false;
     this.arbitration = 0;
+    this.highestIsrCache = -1;
     this.timer.reset();
     this.requestEvent = true;
   }
@@ -340,6 +343,7 @@ export class Lapic {
     }
     this.swEnabled = (r[SVR] & SVR_ENABLED) !== 0;
     this.timer.load(r[LVTT], r[TMICT], r[TDCR], r[TMCCT]);
+    this.highestIsrCache = -1;
     this.irrPending = true;
     this.requestEvent = true;
   }
@@ -444,6 +448,7 @@ export class Lapic {
     const bit = 1 << (vector & 31);
     this.registers[IRR + word] &= ~bit;
     this.registers[ISR + word] |= bit;
+    this.highestIsrCache = vector;
     this.irrPending = highest(this.registers, IRR) >= 0;
     void this.ppr;
   }
@@ -454,6 +459,7 @@ export class Lapic {
     this.eoiVector = vector;
     if (vector >= 0) {
       this.registers[ISR + (vector >> 5)] &= ~(1 << (vector & 31));
+      this.highestIsrCache = -1;
       this.requestEvent = true;
     }
     return vector;

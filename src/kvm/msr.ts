@@ -4,35 +4,22 @@
  * messages. FS/GS bases, SYSCALL, SYSENTER and TSC_AUX are handled by the CPU without an exit; their rows serve
  * KVM_GET/SET_MSRS.
  *
- * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE, and the PV MSRs
- * (kvmclock, steal time, async page faults, PV EOI, poll control), whose validity rules are checked all the same.
+ * Stored only, without the effect they have in KVM: MTRRs, PAT, MISC_ENABLE. The paravirtual MSRs are in pv-msr.ts.
  */
 import * as R from '../cpu/core/layout.ts';
 import type { Vendor } from '../cpu/cpu.ts';
-import {
-  MAXPHYADDR,
-  PV_ASYNC_PF,
-  PV_ASYNC_PF_INT,
-  PV_CLOCKSOURCE,
-  PV_CLOCKSOURCE2,
-  PV_EOI,
-  PV_MIGRATION_CONTROL,
-  PV_POLL_CONTROL,
-  PV_STEAL_TIME,
-} from './cpuid.ts';
-import type { Era } from './eras.ts';
+import { MAXPHYADDR } from './cpuid.ts';
 import { MSR_TSC_DEADLINE } from './fastpath.ts';
 import { APIC_BASE_EN, APIC_BASE_EXTD } from './lapic.ts';
+import { PV_MSRS } from './pv-msr.ts';
+import type { PvContext } from './pv-state.ts';
 import type { KvmVcpu } from './vcpu.ts';
 
 /** What a row may ask of the VM. */
-export interface MsrContext {
-  readonly era: Era;
+export interface MsrContext extends PvContext {
   readonly vendor: Vendor;
   /** Stores a checked IA32_APIC_BASE. */
   setApicBase(vcpu: KvmVcpu, value: bigint): void;
-  /** PV features the guest may use: all bits set unless enforcement is on. */
-  readonly allowedPvFeatures: number;
 }
 
 export interface MsrRow {
@@ -98,27 +85,6 @@ const inCpu = (
     return true;
   },
 });
-
-/** A PV MSR: stored, with validity rule, and #GP for a guest whose CPUID hides `feature` while enforcement is on. */
-const pv = (
-  msr: number,
-  name: string,
-  feature: number,
-  valid: (value: bigint) => boolean = () => true,
-  reset = 0n,
-): MsrRow => {
-  const allowed = (kvm: MsrContext, host: boolean) => host || ((kvm.allowedPvFeatures >>> feature) & 1) === 1;
-  return {
-    msr,
-    name,
-    read: (vcpu, kvm, host) => (allowed(kvm, host) ? (vcpu.msrs.get(msr) ?? reset) : null),
-    write: (vcpu, value, kvm, host) => {
-      if (!allowed(kvm, host) || !valid(value)) return false;
-      vcpu.msrs.set(msr, value);
-      return true;
-    },
-  };
-};
 
 /** MTRR and PAT memory types: 0, 1, 4, 5, 6, and for PAT also 7 (SDM vol. 3, table 12-10). */
 const validTypes = (value: bigint, allowUncachedMinus: boolean): boolean => {
@@ -196,8 +162,6 @@ const microcode: MsrRow = {
   },
 };
 
-/** bit 0 enables, the low bits in `zero` must be clear. */
-const zeroBits = (zero: bigint) => (value: bigint) => (value & zero) === 0n;
 const mtrrVariable = Array.from({ length: 16 }, (_, i) =>
   stored(0x200 + i, `MTRR${i & 1 ? 'physMask' : 'physBase'}${i >> 1}`),
 );
@@ -207,8 +171,6 @@ const mtrrFixed = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d
 
 export const MSRS: readonly MsrRow[] = [
   tsc,
-  pv(0x11, 'KVM_WALL_CLOCK', PV_CLOCKSOURCE),
-  pv(0x12, 'KVM_SYSTEM_TIME', PV_CLOCKSOURCE),
   readOnly(0x17, 'IA32_PLATFORM_ID', () => 0n),
   apicBase,
   ignored(0x2a, 'IA32_EBL_CR_POWERON'),
@@ -229,15 +191,7 @@ export const MSRS: readonly MsrRow[] = [
   stored(0x277, 'IA32_CR_PAT', 0x0007040600070406n, (value) => validTypes(value, true)),
   stored(0x2ff, 'MTRRdefType', 0n, (value) => (value & ~0xcffn) === 0n && validTypes(value & 0xffn, false)),
   tscDeadline,
-  pv(0x4b564d00, 'KVM_WALL_CLOCK_NEW', PV_CLOCKSOURCE2),
-  pv(0x4b564d01, 'KVM_SYSTEM_TIME_NEW', PV_CLOCKSOURCE2),
-  pv(0x4b564d02, 'KVM_ASYNC_PF_EN', PV_ASYNC_PF, zeroBits(0x30n)),
-  pv(0x4b564d03, 'KVM_STEAL_TIME', PV_STEAL_TIME, zeroBits(0x3en)),
-  pv(0x4b564d04, 'KVM_PV_EOI_EN', PV_EOI, zeroBits(0x2n)),
-  pv(0x4b564d05, 'KVM_POLL_CONTROL', PV_POLL_CONTROL, (value) => value <= 1n, 1n),
-  pv(0x4b564d06, 'KVM_ASYNC_PF_INT', PV_ASYNC_PF_INT, (value) => value <= 0xffn),
-  pv(0x4b564d07, 'KVM_ASYNC_PF_ACK', PV_ASYNC_PF_INT),
-  pv(0x4b564d08, 'KVM_MIGRATION_CONTROL', PV_MIGRATION_CONTROL, (value) => value <= 1n),
+  ...PV_MSRS,
   efer,
   inCpu(0xc0000081, 'STAR', R.R_STAR),
   inCpu(0xc0000082, 'LSTAR', R.R_LSTAR, isCanonical),
@@ -256,8 +210,3 @@ const BY_NUMBER: ReadonlyMap<number, MsrRow> = new Map(MSRS.map((row) => [row.ms
 
 /** The row of an MSR number, or undefined: #GP. */
 export const msrRow = (msr: number): MsrRow | undefined => BY_NUMBER.get(msr);
-
-/** MSRs an INIT clears: PV interfaces that point into guest memory (kvm_vcpu_reset). */
-export const CLEARED_BY_INIT: readonly number[] = [
-  0x11, 0x12, 0x4b564d00, 0x4b564d01, 0x4b564d02, 0x4b564d03, 0x4b564d04, 0x4b564d06,
-];

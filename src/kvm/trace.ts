@@ -84,6 +84,19 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
     }
   | { readonly event: 'kvm_cr'; readonly write: boolean; readonly cr: number; readonly value: bigint }
   | { readonly event: 'kvm_userspace_exit'; readonly reason: string }
+  | {
+      readonly event: 'kvm_pvclock_update';
+      readonly vcpuId: number;
+      readonly version: number;
+      readonly tscTimestamp: bigint;
+      readonly systemTime: bigint;
+      readonly mul: number;
+      readonly shift: number;
+      readonly flags: number;
+    }
+  | { readonly event: 'kvm_pv_tlb_flush'; readonly vcpuId: number; readonly needFlush: boolean }
+  | { readonly event: 'kvm_async_pf_not_present'; readonly token: number; readonly gva: bigint }
+  | { readonly event: 'kvm_async_pf_ready'; readonly token: number; readonly gva: bigint }
 );
 
 export type KvmTraceEventName = KvmTraceEvent['event'];
@@ -106,6 +119,10 @@ const NAMES: Readonly<Record<KvmTraceEventName, true>> = {
   kvm_mmio: true,
   kvm_cr: true,
   kvm_userspace_exit: true,
+  kvm_pvclock_update: true,
+  kvm_pv_tlb_flush: true,
+  kvm_async_pf_not_present: true,
+  kvm_async_pf_ready: true,
 };
 /** Every event there is. */
 export const EVENT_NAMES: readonly KvmTraceEventName[] = Object.keys(NAMES) as KvmTraceEventName[];

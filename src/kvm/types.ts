@@ -19,6 +19,8 @@ export interface KvmOptions {
   readonly disabledQuirks?: number;
   /** KVM_CAP_EXIT_HYPERCALL: bit n set = hypercall n goes to user space (only 12, MAP_GPA_RANGE, exists). Default 0. */
   readonly exitHypercalls?: number;
+  /** Unix time in seconds when virtual time is 0: what kvmclock's wall clock shows. Default 2020-01-01T00:00:00Z. */
+  readonly wallClock?: number;
   /** `vector_hashing` module parameter. Default true. */
   readonly vectorHashing?: boolean;
   readonly observer?: KvmObserver;

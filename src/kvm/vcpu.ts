@@ -6,6 +6,7 @@ import type { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
 import { EXIT_KINDS, type VendorExit } from './exits.ts';
 import { Lapic } from './lapic.ts';
+import { PvState } from './pv-state.ts';
 import type { MpState, VcpuCounters, VcpuRunResult } from './types.ts';
 
 // MP states as the run loop sees them.
@@ -13,8 +14,10 @@ export const MP_RUNNABLE = 0;
 export const MP_UNINITIALIZED = 1;
 export const MP_INIT_RECEIVED = 2;
 export const MP_HALTED = 3;
-/** By number, which is also the KVM_SET_MP_STATE encoding. */
-const MP_NAMES: readonly MpState[] = ['runnable', 'uninitialized', 'init-received', 'halted'];
+/** RUNNABLE to user space, but asleep until a page has been fetched (apf.halted). */
+export const MP_APF_HALTED = 4;
+/** By number, which up to 3 is also the KVM_SET_MP_STATE encoding. */
+const MP_NAMES: readonly MpState[] = ['runnable', 'uninitialized', 'init-received', 'halted', 'runnable'];
 
 // Where the vCPU's thread is (vcpu->mode).
 export const OUTSIDE_GUEST = 0;
@@ -123,6 +126,10 @@ export class KvmVcpu {
   tprThreshold = 0;
   /** Values of the MSRs that are only stored, by number. */
   readonly msrs: Map<number, bigint> = new Map();
+  /** Paravirtual interfaces. */
+  readonly pv: PvState = new PvState();
+  /** run->hypercall.ret: what user space last answered. */
+  hypercallRet = 0n;
 
   /**
    * TIMER_EXIT_*: whether the LAPIC timer expired in the guest, so that the vCPU leaves before its next instruction.
@@ -154,6 +161,7 @@ export class KvmVcpu {
   set mpState(state: MpState) {
     this.setMp(MP_NAMES.indexOf(state));
     this.blocked = this.mp !== MP_RUNNABLE;
+    this.pv.readySince = this.blocked ? -1 : this.#clock.now;
     this.lapic.requestEvent = true;
   }
 
@@ -263,7 +271,7 @@ export class KvmVcpu {
   /** Whether KVM_RUN would get anywhere. */
   get runnable(): boolean {
     if (this.mp === MP_RUNNABLE) return true;
-    if (this.mp === MP_HALTED) return this.hasEvents;
+    if (this.mp === MP_HALTED || this.mp === MP_APF_HALTED) return this.hasEvents;
     return this.lapic.initPending || this.lapic.sipiPending;
   }
 }

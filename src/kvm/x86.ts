@@ -5,7 +5,7 @@
  * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
  *
  * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, I/O APIC, PIC and
- * PIT, PV EOI, kvmclock, steal time and async page faults, nested guests, Hyper-V and Xen interfaces, user-space MSR
+ * PIT, nested guests, Hyper-V and Xen interfaces, user-space MSR
  * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
  */
 import {
@@ -38,6 +38,7 @@ import type {
 } from '../cpu/exit.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type ApicMap, FAST } from './apic-map.ts';
+import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
 import { VirtualClock } from './clock.ts';
 import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
@@ -65,8 +66,12 @@ import {
   WRITE_MAP,
   WRITE_SEND,
 } from './lapic.ts';
-import { CLEARED_BY_INIT, type MsrContext, msrRow } from './msr.ts';
+import { type MsrContext, msrRow } from './msr.ts';
 import { join64, Observation } from './observation.ts';
+import { armPvEoi, syncPvEoi } from './pv-eoi.ts';
+import { type PvVm, REQ_APF_READY, REQ_CLOCK_UPDATE, REQ_MASTERCLOCK_UPDATE, REQ_STEAL_UPDATE } from './pv-state.ts';
+import { DEFAULT_WALL_CLOCK, NANOSECONDS, updateMasterClock, updateSystemTime } from './pvclock.ts';
+import { recordStealTime, setPreempted } from './steal-time.ts';
 import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
 import type { FastpathVerdict, KvmOptions, MpState, VcpuRunResult } from './types.ts';
 import {
@@ -77,6 +82,7 @@ import {
   EXITING_GUEST,
   IN_GUEST,
   KvmVcpu,
+  MP_APF_HALTED,
   MP_HALTED,
   MP_INIT_RECEIVED,
   MP_RUNNABLE,
@@ -151,13 +157,14 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Time of this VM: it passes while `run` executes steps, and by `advanceTime`. */
   readonly clock: VirtualClock = new VirtualClock();
+  readonly pvVm: PvVm;
+  /** Null: nobody listens. */
+  readonly trace: Observation | null;
 
   private readonly disabledQuirks: number;
   private readonly hypercalls: readonly (HypercallRow | undefined)[];
   private readonly exitTable: readonly VendorExit[];
   private readonly nativeHypercall: Uint8Array;
-  /** Null: nobody listens. */
-  private readonly trace: Observation | null;
   private readonly router: Router;
   /** kvm_exit comes before the fastpath's events. */
   private readonly exitTracedFirst: boolean;
@@ -165,6 +172,8 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** The vCPU inside `run`. */
   private running: KvmVcpu | null = null;
+  /** The vCPU whose thread was last on the host CPU. */
+  private lastRun: KvmVcpu | null = null;
   private yieldRequested = false;
   private result: VcpuRunResult = BUDGET;
   /** Set when the host crashed: every later run gives it again. */
@@ -195,6 +204,12 @@ export class Kvm implements HypercallContext, MsrContext {
     this.exitTracedFirst = intel ? era.vmxExitTracedFirst : era.svmExitTracedFirst;
     this.deadlineIsFast = deadlineFastpath(era, cpu.vendor);
     this.hypercalls = hypercallTable(era);
+    this.pvVm = {
+      wallClock: 0n,
+      wallClockBase: BigInt(options.wallClock ?? DEFAULT_WALL_CLOCK) * NANOSECONDS,
+      oldKvmclock: false,
+      masterNs: 0,
+    };
 
     const ids = checkedIds(options.apicIds, cpu.vcpuCount, era);
     const lint0Reenabled = (this.disabledQuirks & QUIRK_LINT0_REENABLED) === 0;
@@ -234,6 +249,7 @@ export class Kvm implements HypercallContext, MsrContext {
       );
     }
     vcpu.syncTsc();
+    if (this.lastRun !== vcpu || !vcpu.pv.loaded) this.load(vcpu);
     this.running = vcpu;
     this.clock.enter(vcpu.state);
     const result = this.loop(vcpu, budget);
@@ -291,10 +307,13 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.finishing = true;
   }
 
-  /** Finishes a `hypercall` result with the value of run->hypercall.ret. */
-  completeHypercall(index: number, ret: bigint): void {
+  /**
+   * Finishes a `hypercall` result with the value of run->hypercall.ret; without one user space has left the field alone.
+   */
+  completeHypercall(index: number, ret?: bigint): void {
     const vcpu = this.takeCompletion(index, COMPLETE_HYPERCALL, 'hypercall');
-    vcpu.state.put(R_RAX, BigInt.asUintN(vcpu.state.is64bit ? 64 : 32, ret));
+    if (ret !== undefined) vcpu.hypercallRet = ret;
+    vcpu.state.put(R_RAX, BigInt.asUintN(vcpu.state.is64bit ? 64 : 32, vcpu.hypercallRet));
     if (!this.era.hypercallCountedFirst) vcpu.counters.hypercalls++;
     this.skip(vcpu);
     this.trace?.close(vcpu);
@@ -331,6 +350,35 @@ export class Kvm implements HypercallContext, MsrContext {
   setLapic(index: number, registers: Uint32Array): void {
     this.vcpu(index).lapic.load(registers);
     this.router.invalidateMap();
+  }
+
+  /** KVM_KVMCLOCK_CTRL: the guest was paused; its next kvmclock record says so. False: it has no kvmclock. */
+  kvmclockCtrl(index: number): boolean {
+    const { pv } = this.vcpu(index);
+    if (pv.timeAddress < 0) return false;
+    pv.guestStopped = true;
+    pv.requests |= REQ_CLOCK_UPDATE;
+    return true;
+  }
+
+  /**
+   * The guest touches a page that the host still has to fetch; `token` (32 bits) names the wait. Only a caller of the
+   * library makes this happen: RAM is always there.
+   */
+  asyncPageNotPresent(index: number, token: number): AsyncPageFault {
+    const vcpu = this.vcpu(index);
+    if (vcpu.mode !== OUTSIDE_GUEST) this.leaveNestedPageFault(vcpu, 0n, false);
+    const result = pageNotPresent(this, vcpu, token >>> 0);
+    this.trace?.close(vcpu);
+    return result;
+  }
+
+  /** The page that `asyncPageNotPresent` announced with `token` is there. */
+  asyncPageReady(index: number, token: number): void {
+    const vcpu = this.vcpu(index);
+    queueReady(vcpu, token >>> 0);
+    deliverReady(this, vcpu);
+    this.kick(vcpu);
   }
 
   private vcpu(index: number): KvmVcpu {
@@ -375,6 +423,7 @@ export class Kvm implements HypercallContext, MsrContext {
       if (!inGuest) {
         if (lapic.timer.pending) this.injectTimer(vcpu);
         if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
+        if (vcpu.pv.requests !== 0) this.serviceRequests(vcpu);
         if (left <= 0) return BUDGET;
         if (lapic.requestEvent) {
           this.evaluateEvents(vcpu);
@@ -425,9 +474,13 @@ export class Kvm implements HypercallContext, MsrContext {
   private unblock(vcpu: KvmVcpu): boolean {
     if (vcpu.runnable) {
       this.acceptInitSipi(vcpu);
-      if (vcpu.mp === MP_HALTED) vcpu.setMp(MP_RUNNABLE);
+      if (vcpu.mp === MP_HALTED || vcpu.mp === MP_APF_HALTED) vcpu.setMp(MP_RUNNABLE);
     }
     vcpu.blocked = vcpu.mp !== MP_RUNNABLE;
+    if (vcpu.blocked) {
+      vcpu.pv.readySince = -1;
+      vcpu.pv.loaded = false;
+    }
     return !vcpu.blocked;
   }
 
@@ -439,6 +492,46 @@ export class Kvm implements HypercallContext, MsrContext {
     // One exit serves a timer that expired meanwhile, too.
     vcpu.timerExit = TIMER_EXIT_NONE;
     this.trace?.close(vcpu);
+  }
+
+  // ---- the host's scheduler (kvm_arch_vcpu_load, kvm_arch_vcpu_put) ----
+
+  /** The thread of `vcpu` comes onto the host CPU, another one leaves it. */
+  private load(vcpu: KvmVcpu): void {
+    const { lastRun } = this;
+    if (lastRun !== null && lastRun !== vcpu) this.put(lastRun);
+    this.lastRun = vcpu;
+    const { pv } = vcpu;
+    if (pv.readySince >= 0) pv.runDelay += this.clock.now - pv.readySince;
+    pv.readySince = -1;
+    pv.loaded = true;
+    if (pv.stealAddress >= 0) pv.requests |= REQ_STEAL_UPDATE;
+  }
+
+  /**
+   * The thread has left the host CPU because another one runs. Whether the slice of a vCPU ended inside the guest shows
+   * as an exit only if the guest watches its steal time: then a host interrupt has taken it out.
+   */
+  private put(vcpu: KvmVcpu): void {
+    const { pv } = vcpu;
+    if (pv.stealAddress >= 0) {
+      const interrupted = vcpu.mode !== OUTSIDE_GUEST;
+      if (interrupted) this.externalInterrupt(vcpu);
+      setPreempted(this, vcpu, interrupted);
+    }
+    pv.loaded = false;
+    pv.readySince = vcpu.mp === MP_RUNNABLE ? this.clock.now : -1;
+  }
+
+  /** What PV interfaces want done before the next entry. */
+  private serviceRequests(vcpu: KvmVcpu): void {
+    const { pv } = vcpu;
+    if ((pv.requests & REQ_MASTERCLOCK_UPDATE) !== 0) updateMasterClock(this);
+    const { requests } = pv;
+    pv.requests = 0;
+    if ((requests & REQ_CLOCK_UPDATE) !== 0) updateSystemTime(this, vcpu);
+    if ((requests & REQ_APF_READY) !== 0) deliverReady(this, vcpu);
+    if ((requests & REQ_STEAL_UPDATE) !== 0) recordStealTime(this, vcpu);
   }
 
   // ---- timers ----
@@ -454,7 +547,7 @@ export class Kvm implements HypercallContext, MsrContext {
       } else if (vcpu.blocked) {
         vcpu.counters.halt_wakeup++;
         this.injectTimer(vcpu);
-        vcpu.blocked = !vcpu.runnable;
+        this.wake(vcpu);
       }
     }
   }
@@ -489,6 +582,8 @@ export class Kvm implements HypercallContext, MsrContext {
   private evaluateEvents(vcpu: KvmVcpu): void {
     const { lapic, state, counters } = vcpu;
     counters.req_event++;
+    // What the guest did with the byte counts even if it was not an exit that led here.
+    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     lapic.requestEvent = false;
     vcpu.nmiLatched = vcpu.nmiPending;
     lapic.nmiQueued = 0;
@@ -523,6 +618,7 @@ export class Kvm implements HypercallContext, MsrContext {
       if (lapic.deliverable() >= 0) state.window |= WINDOW_INTERRUPT;
     }
     this.updateTprThreshold(vcpu);
+    if (vcpu.pv.eoiAddress >= 0 && lapic.hwEnabled && lapic.swEnabled) armPvEoi(this, vcpu);
   }
 
   /** update_cr8_intercept: the priority class a pending but masked interrupt waits for. */
@@ -552,7 +648,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   /** Makes the next entry raise an exception in the guest. */
-  private queueException(vcpu: KvmVcpu, vector: number, error = -1): void {
+  queueException(vcpu: KvmVcpu, vector: number, error = -1): void {
     vcpu.exceptionVector = vector;
     vcpu.exceptionError = error;
     vcpu.lapic.requestEvent = true;
@@ -586,7 +682,7 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.nmiLatched = 0;
     vcpu.exceptionVector = -1;
     vcpu.tprThreshold = 0;
-    for (const msr of CLEARED_BY_INIT) vcpu.msrs.delete(msr);
+    vcpu.pv.reset();
     state.reset('init', signature(this.vendor));
     state.window = 0;
     this.router.invalidateMap();
@@ -675,9 +771,15 @@ export class Kvm implements HypercallContext, MsrContext {
   private leave(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
     this.count(vcpu, kind);
     vcpu.counters.exits++;
-    if (this.trace === null) return;
-    this.trace.open(vcpu, kind);
-    this.trace.exit(vcpu, kind, info1, info2, intrInfo);
+    const { trace } = this;
+    if (trace === null) {
+      if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+      return;
+    }
+    trace.open(vcpu, kind);
+    if (this.exitTracedFirst) trace.exit(vcpu, kind, info1, info2, intrInfo);
+    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+    if (!this.exitTracedFirst) trace.exit(vcpu, kind, info1, info2, intrInfo);
   }
 
   private count(vcpu: KvmVcpu, kind: number): void {
@@ -706,6 +808,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private toUser(vcpu: KvmVcpu, result: VcpuRunResult, reason: string): number {
     this.result = result;
+    vcpu.pv.loaded = false;
     this.trace?.userspaceExit(vcpu, reason);
     return RETURN;
   }
@@ -760,6 +863,7 @@ export class Kvm implements HypercallContext, MsrContext {
     }
     const bits = long ? 64 : 32;
     const args = [R_RBX, R_RCX, R_RDX].map((id) => BigInt.asUintN(bits, state.get(id)));
+    if (this.era.hypercallRetCleared) vcpu.hypercallRet = 0n;
     vcpu.completion = COMPLETE_HYPERCALL;
     const nr = BigInt.asUintN(bits, state.get(R_RAX));
     return this.toUser(vcpu, { kind: 'hypercall', nr, args, longmode: long }, 'KVM_EXIT_HYPERCALL');
@@ -787,6 +891,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace?.open(vcpu, X.EXIT_WRMSR);
     if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
     vcpu.counters.exits++;
+    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     if (!(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
     const ok = this.writeMsr(vcpu, msr, dataLo, dataHi, false);
     this.trace?.msr(vcpu, true, msr, dataLo, dataHi, !ok);
@@ -814,7 +919,10 @@ export class Kvm implements HypercallContext, MsrContext {
     if (msr === MSR_X2APIC_ICR) this.fastpathIcr(vcpu, lo, hi);
     else this.writeMsr(vcpu, msr, lo, hi, false);
     this.trace?.msr(vcpu, true, msr, lo, hi, false);
-    if (!this.exitTracedFirst) this.traceWrmsrExit(vcpu);
+    if (!this.exitTracedFirst) {
+      if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+      this.traceWrmsrExit(vcpu);
+    }
     this.skip(vcpu);
     // Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed.
     const deadline = msr === MSR_TSC_DEADLINE;
@@ -825,6 +933,7 @@ export class Kvm implements HypercallContext, MsrContext {
       this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
     }
     if (!reenters || era.reentryCounted) vcpu.counters.exits++;
+    if (!reenters && vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     return true;
   }
 
@@ -964,6 +1073,10 @@ export class Kvm implements HypercallContext, MsrContext {
     return accepted;
   }
 
+  setIrq(vcpu: KvmVcpu, vector: number): void {
+    this.deliver(vcpu.lapic, MODE_FIXED, vector, 0, 0);
+  }
+
   deliverWithoutSource(mode: number, dest: number): void {
     this.router.route(null, mode << ICR_MODE_SHIFT, dest);
   }
@@ -972,11 +1085,16 @@ export class Kvm implements HypercallContext, MsrContext {
   private kick(target: KvmVcpu): void {
     if (target.blocked) {
       target.counters.halt_wakeup++;
-      // If nothing it got may end its sleep, it goes back to sleep at once.
-      target.blocked = !target.runnable;
+      this.wake(target);
     } else if (target.mode === IN_GUEST && target !== this.running) {
       target.mode = EXITING_GUEST;
     }
+  }
+
+  /** If nothing a sleeper got may end its sleep, it goes back to sleep at once. */
+  private wake(vcpu: KvmVcpu): void {
+    vcpu.blocked = !vcpu.runnable;
+    if (!vcpu.blocked) vcpu.pv.readySince = this.clock.now;
   }
 
   // ---- other exits ----
@@ -1039,11 +1157,14 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private mmio(vcpu: KvmVcpu, exit: MmioExit): number {
-    const write = exit.direction === 'write';
+    this.leaveNestedPageFault(vcpu, gpaOf(exit), exit.direction === 'write');
+    return this.accessMemory(vcpu, exit);
+  }
+
+  private leaveNestedPageFault(vcpu: KvmVcpu, gpa: bigint, write: boolean): void {
     // VMX exit qualification (SDM vol. 3, table 28-7); SVM EXITINFO1 is a page-fault error code (APM vol. 2, 15.25.6).
     if (this.vendor === 'intel') this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x182n : 0x181n, 0n, 0);
-    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x1_0000_0006n : 0x1_0000_0004n, gpaOf(exit), 0);
-    return this.accessMemory(vcpu, exit);
+    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x1_0000_0006n : 0x1_0000_0004n, gpa, 0);
   }
 
   /** The APIC page, or KVM_EXIT_MMIO. */

@@ -187,6 +187,12 @@ const FORMATTERS: Formatters = {
     const name = e.reason.replace(/^KVM_EXIT_/, '').toUpperCase();
     return `reason KVM_EXIT_${name} (${userspaceExitNumber(name)})`;
   },
+  kvm_pvclock_update: (e) =>
+    `vcpu_id ${e.vcpuId}, pvclock { version ${e.version}, tsc_timestamp ${hex(e.tscTimestamp)}, ` +
+    `system_time ${hex(e.systemTime)}, tsc_to_system_mul ${hex(e.mul)}, tsc_shift ${e.shift}, flags ${hex(e.flags)} }`,
+  kvm_pv_tlb_flush: (e) => `vcpu ${e.vcpuId} need_flush_tlb ${e.needFlush}`,
+  kvm_async_pf_not_present: (e) => `token ${hex(e.token)} gva ${hex(e.gva)}`,
+  kvm_async_pf_ready: (e) => `token ${hex(e.token)} gva ${hex(e.gva)}`,
 };
 
 /** The text after `kvm_…: ` in a trace line, exactly as the era's kernel prints it. */

@@ -26,6 +26,7 @@ const TYPES = {
   bool: { size: 1, signed: 0 },
   u8: { size: 1, signed: 0 },
   __u8: { size: 1, signed: 0 },
+  __s8: { size: 1, signed: 1 },
   __u16: { size: 2, signed: 0 },
   int: { size: 4, signed: 1 },
   u32: { size: 4, signed: 0 },
@@ -76,6 +77,14 @@ const eoi = (): Row<EventOf<'kvm_eoi'> | EventOf<'kvm_pv_eoi'>> => ({
     ['int', 'vector', (e) => e.vector],
   ],
   print: '"apicid %x vector %d", REC->apicid, REC->vector',
+});
+
+const pageFault = (): Row<EventOf<'kvm_async_pf_not_present'> | EventOf<'kvm_async_pf_ready'>> => ({
+  fields: [
+    ['__u64', 'token', (e) => e.token],
+    ['__u64', 'gva', (e) => e.gva],
+  ],
+  print: '"token %#llx gva %#llx", REC->token, REC->gva',
 });
 
 const ROWS: Rows = {
@@ -282,6 +291,30 @@ const ROWS: Rows = {
       `__print_symbolic(REC->reason, ${symbols(flipped(USERSPACE_EXITS, 'KVM_EXIT_'))}), ` +
       'REC->errno < 0 ? -REC->errno : REC->reason',
   }),
+  kvm_pvclock_update: () => ({
+    fields: [
+      ['unsigned int', 'vcpu_id', (e) => e.vcpuId],
+      ['__u32', 'version', (e) => e.version],
+      ['__u64', 'tsc_timestamp', (e) => e.tscTimestamp],
+      ['__u64', 'system_time', (e) => e.systemTime],
+      ['__u32', 'tsc_to_system_mul', (e) => e.mul],
+      ['__s8', 'tsc_shift', (e) => e.shift],
+      ['__u8', 'flags', (e) => e.flags],
+    ],
+    print:
+      '"vcpu_id %u, pvclock { version %u, tsc_timestamp 0x%llx, system_time 0x%llx, tsc_to_system_mul 0x%x, ' +
+      'tsc_shift %d, flags 0x%x }", REC->vcpu_id, REC->version, REC->tsc_timestamp, REC->system_time, ' +
+      'REC->tsc_to_system_mul, REC->tsc_shift, REC->flags',
+  }),
+  kvm_pv_tlb_flush: () => ({
+    fields: [
+      ['unsigned int', 'vcpu_id', (e) => e.vcpuId],
+      ['bool', 'need_flush_tlb', (e) => bit(e.needFlush)],
+    ],
+    print: '"vcpu %u need_flush_tlb %s", REC->vcpu_id, REC->need_flush_tlb ? "true" : "false"',
+  }),
+  kvm_async_pf_not_present: pageFault,
+  kvm_async_pf_ready: pageFault,
 };
 
 /** Event types below this number belong to ftrace itself. */
