@@ -12,7 +12,7 @@
 import { KvmscopeError } from '../errors.ts';
 import { Assembly, type IncludedFile, type Problem } from './assembly.ts';
 import { evaluate, type GuestSymbol, isLocalName } from './expression.ts';
-import { type Bits, type Context, emit, layOut, type Section } from './layout.ts';
+import { type Bits, type Call, type Context, emit, layOut, type Section } from './layout.ts';
 import { SourceFault } from './lexer.ts';
 
 export type { IncludedFile } from './assembly.ts';
@@ -75,6 +75,8 @@ export interface Program {
   readonly entry: number;
   /** Labels and constants by name, as unsigned 64-bit numbers. */
   readonly symbols: ReadonlyMap<string, bigint>;
+  /** Names in `symbols` that are addresses of the program, not constants. */
+  readonly labels: ReadonlySet<string>;
   /** By address, without overlaps. */
   readonly lines: readonly LineEntry[];
   /** Code size at the entry. */
@@ -132,6 +134,7 @@ export function assemble(source: string, options: AssembleOptions): Program {
     segments,
     entry,
     symbols,
+    labels: new Set([...symbols.keys()].filter((name) => assembly.isLabel(name))),
     lines,
     bits: atEntry?.bits ?? bits,
     warnings: diagnostics(assembly.warnings),
@@ -188,14 +191,14 @@ function diagnostics(problems: readonly Problem[]): Diagnostic[] {
   const found = [...problems]
     .sort((a, b) => a.context.order - b.context.order || a.at - b.at)
     .map(({ context, message, at }) => {
-      const { statement, calls } = context;
+      const { statement, call } = context;
       return {
         file: statement.file,
         line: statement.line,
         column: statement.column + Math.min(at, statement.text.length),
         message,
         sourceLine: statement.sourceLine,
-        calls: calls.map((call) => ({ macro: call.macro, file: call.statement.file, line: call.statement.line })),
+        calls: callChain(call).map(({ macro, statement: at }) => ({ macro, file: at.file, line: at.line })),
       };
     });
   // A symbol that is missing can be found missing twice: in a definition and where that is used.
@@ -205,6 +208,13 @@ function diagnostics(problems: readonly Problem[]): Diagnostic[] {
     const key = `${file}:${line}:${column}:${message}:${diagnostic.calls.map((call) => call.line).join()}`;
     return !seen.has(key) && seen.add(key);
   });
+}
+
+/** Macro calls that led to a statement, innermost first. */
+function callChain(innermost: Call | undefined): Call[] {
+  const chain: Call[] = [];
+  for (let call = innermost; call !== undefined; call = call.outer) chain.push(call);
+  return chain;
 }
 
 function lineEntries(sections: readonly Section[]): LineEntry[] {
@@ -223,12 +233,12 @@ function lineEntries(sections: readonly Section[]): LineEntry[] {
   return entries.sort((a, b) => a.address - b.address);
 }
 
-function lineEntry(address: number, length: number, { statement, calls }: Context, bits: Bits): LineEntry {
+function lineEntry(address: number, length: number, { statement, call }: Context, bits: Bits): LineEntry {
   const { file, line, text, sourceLine } = statement;
   // Several statements on a line: show the one that the bytes are of.
-  const isWhole = calls.length === 0 && !sourceLine.replace(/["'#].*$/, '').includes(';');
+  const isWhole = call === undefined && !sourceLine.replace(/["'#].*$/, '').includes(';');
   const source = (isWhole ? sourceLine : text).trim();
-  const outermost = calls[calls.length - 1]?.statement;
+  const outermost = callChain(call).at(-1)?.statement;
   const entry = { address, length, file, line, bits, source };
   return outermost === undefined ? entry : { ...entry, calledFrom: { file: outermost.file, line: outermost.line } };
 }

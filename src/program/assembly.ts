@@ -367,6 +367,12 @@ export class Assembly implements ExpressionScope {
     return symbol !== undefined && (symbol.place !== undefined || symbol.value !== undefined);
   }
 
+  /** Whether a name stands for a place in the program: a label, or `.set` to one. */
+  isLabel(name: string): boolean {
+    const symbol = this.symbols.get(name);
+    return symbol !== undefined && reduce({ kind: 'symbol', symbol, at: 0 })?.place !== undefined;
+  }
+
   symbol(name: string, at: number): Expression {
     const symbol = this.symbolNamed(name);
     const { value } = symbol;
@@ -597,7 +603,7 @@ export class Assembly implements ExpressionScope {
 const NOWHERE: Context = {
   order: 0,
   statement: { text: '', file: '', line: 1, column: 1, sourceLine: '' },
-  calls: [],
+  call: undefined,
 };
 
 /** A definition in its shortest form, so that chains of `.set x, x+1` do not grow. */

@@ -9,8 +9,9 @@ const ET_DYN = 3;
 const PT_LOAD = 1;
 const PT_INTERP = 3;
 const SHT_SYMTAB = 2;
-/** st_shndx of symbols that are not defined here, and of absolute ones. */
+/** st_shndx of symbols that are not defined here, and of constants. */
 const SHN_UNDEF = 0;
+const SHN_ABS = 0xfff1;
 /** st_info types: no type, data, function; others (sections, files) are no names of the program. */
 const NAMED_TYPES: ReadonlySet<number> = new Set([0, 1, 2]);
 /** Memory that all segments together may take. */
@@ -78,12 +79,14 @@ export function loadElf(bytes: Uint8Array, name: string): Program {
   const { is64 } = file;
   const segments = loadSegments(file);
   const [first] = segments;
+  const { symbols, labels } = readSymbols(file);
   return {
     origin: first.address,
     bytes: first.bytes,
     segments,
     entry: file.word(24),
-    symbols: readSymbols(file),
+    symbols,
+    labels,
     lines: [],
     bits: is64 ? 64 : 32,
     warnings: [],
@@ -159,8 +162,13 @@ function loadSegments(file: ElfFile): { address: number; bytes: Uint8Array }[] {
   return segments;
 }
 
-function readSymbols(file: ElfFile): Map<string, bigint> {
-  const symbols = new Map<string, bigint>();
+interface Symbols {
+  readonly symbols: Map<string, bigint>;
+  readonly labels: Set<string>;
+}
+
+function readSymbols(file: ElfFile): Symbols {
+  const found: Symbols = { symbols: new Map(), labels: new Set() };
   const { is64 } = file;
   const start = file.word(is64 ? 40 : 32);
   const size = file.u16(is64 ? 58 : 46);
@@ -173,9 +181,9 @@ function readSymbols(file: ElfFile): Map<string, bigint> {
     const link = file.u32(section + (is64 ? 40 : 24));
     if (link >= count) file.fail('the symbol table names a string table that does not exist');
     const strings = start + link * size;
-    readTable(file, sectionRange(file, section), sectionRange(file, strings), symbols);
+    readTable(file, sectionRange(file, section), sectionRange(file, strings), found);
   }
-  return symbols;
+  return found;
 }
 
 interface Range {
@@ -190,7 +198,7 @@ function sectionRange(file: ElfFile, header: number): Range {
   return { offset, length };
 }
 
-function readTable(file: ElfFile, table: Range, strings: Range, symbols: Map<string, bigint>): void {
+function readTable(file: ElfFile, table: Range, strings: Range, { symbols, labels }: Symbols): void {
   const { is64 } = file;
   const entry = is64 ? 24 : 16;
   for (let at = table.offset; at + entry <= table.offset + table.length; at += entry) {
@@ -198,7 +206,9 @@ function readTable(file: ElfFile, table: Range, strings: Range, symbols: Map<str
     const section = file.u16(at + (is64 ? 6 : 14));
     if (section === SHN_UNDEF || !NAMED_TYPES.has(info & 0xf)) continue;
     const name = stringAt(file, strings, file.u32(at));
-    if (name !== '') symbols.set(name, is64 ? file.u64(at + 8) : BigInt(file.u32(at + 4)));
+    if (name === '') continue;
+    symbols.set(name, is64 ? file.u64(at + 8) : BigInt(file.u32(at + 4)));
+    if (section !== SHN_ABS) labels.add(name);
   }
 }
 

@@ -36,6 +36,10 @@ export interface HeaderSettings {
   readonly pvFeatures?: number;
   readonly enforcePvFeatures?: boolean;
   readonly disabledQuirks?: number;
+  /** KVM_CAP_EXIT_HYPERCALL mask. */
+  readonly exitHypercalls?: number;
+  /** What user space answers, call by call. */
+  readonly hypercallReturns?: readonly (number | 'untouched')[];
   readonly title?: string;
 }
 
@@ -252,6 +256,8 @@ const SETTINGS: Readonly<Record<string, SettingParser>> = {
   'pv-features': number(0, 0xffffffff, (pvFeatures) => ({ pvFeatures })),
   'enforce-pv': flag((enforcePvFeatures) => ({ enforcePvFeatures })),
   'quirks-off': number(0, 0xffffffff, (disabledQuirks) => ({ disabledQuirks })),
+  'exit-hypercalls': number(0, 0x1000, (exitHypercalls) => ({ exitHypercalls })),
+  'hypercall-returns': (value, fail) => ({ hypercallReturns: parseReturns(value, fail) }),
   title: (value) => ({ title: value }),
 };
 
@@ -280,6 +286,17 @@ export function parseIds(text: string, fail: Fail): number[] {
     for (let id = first; id <= last; id++) ids.push(id);
   }
   return ids;
+}
+
+/** Reads what user space answers to hypercalls: `0`, `-22`, `0x77, untouched`. */
+export function parseReturns(text: string, fail: Fail): (number | 'untouched')[] {
+  return text.split(',').map((part) => {
+    const word = part.trim();
+    if (word === 'untouched') return word;
+    const value = /^-?(0x[0-9a-f]+|\d+)$/i.test(word) ? Number(word.replace('-', '')) : Number.NaN;
+    if (!Number.isSafeInteger(value)) return fail(`"${word}" is neither a number nor untouched`);
+    return word.startsWith('-') ? -value : value;
+  });
 }
 
 // ---- the header ----

@@ -5,14 +5,14 @@ import { SourceFault, type Statement } from './lexer.ts';
 export const INCLUDE_DEPTH = 32;
 export const MACRO_DEPTH = 100;
 /** Statements that one assembly may read, expansions included; more is taken for a mistake. */
-export const STATEMENT_LIMIT = 2_000_000;
+export const STATEMENT_LIMIT = 500_000;
 
 interface Frame {
   readonly kind: 'file' | 'macro' | 'repeat';
   readonly file: string;
   statements: readonly Statement[];
   position: number;
-  readonly calls: readonly Call[];
+  readonly call: Call | undefined;
   /** Conditions that were open when the frame was entered. */
   readonly conditions: number;
   /** The next round of a repetition; undefined if there is none. */
@@ -32,8 +32,8 @@ export class Input {
     return this.#top?.conditions ?? 0;
   }
 
-  get calls(): readonly Call[] {
-    return this.#top?.calls ?? [];
+  get #call(): Call | undefined {
+    return this.#top?.call;
   }
 
   /** The file in which the statements that are being read stand. */
@@ -48,13 +48,15 @@ export class Input {
   pushFile(file: string, statements: readonly Statement[], conditions: number): void {
     const depth = this.#frames.filter((frame) => frame.kind === 'file').length;
     if (depth > INCLUDE_DEPTH) throw new SourceFault(`.include is nested more than ${INCLUDE_DEPTH} deep`, 0);
-    this.#frames.push({ kind: 'file', file, statements, position: 0, calls: this.calls, conditions, again: undefined });
+    this.#frames.push({ kind: 'file', file, statements, position: 0, call: this.#call, conditions, again: undefined });
   }
 
-  pushMacro(macro: string, call: Statement, statements: readonly Statement[], conditions: number): void {
-    const calls = [{ macro, statement: call }, ...this.calls];
-    if (calls.length > MACRO_DEPTH) throw new SourceFault(`macros call each other more than ${MACRO_DEPTH} deep`, 0);
-    this.#frames.push({ kind: 'macro', file: this.file, statements, position: 0, calls, conditions, again: undefined });
+  pushMacro(macro: string, statement: Statement, statements: readonly Statement[], conditions: number): void {
+    const outer = this.#call;
+    const depth = (outer?.depth ?? 0) + 1;
+    if (depth > MACRO_DEPTH) throw new SourceFault(`macros call each other more than ${MACRO_DEPTH} deep`, 0);
+    const call = { macro, statement, outer, depth };
+    this.#frames.push({ kind: 'macro', file: this.file, statements, position: 0, call, conditions, again: undefined });
   }
 
   pushRepeat(again: () => readonly Statement[] | undefined, conditions: number): void {
@@ -66,7 +68,7 @@ export class Input {
       file: this.file,
       statements,
       position: 0,
-      calls: this.calls,
+      call: this.#call,
       conditions,
       again,
     });
@@ -91,7 +93,7 @@ export class Input {
     const frame = this.#top;
     if (frame === undefined || frame.position >= frame.statements.length) return undefined;
     this.#count();
-    return { statement: frame.statements[frame.position++], calls: frame.calls, order: this.#read };
+    return { statement: frame.statements[frame.position++], call: frame.call, order: this.#read };
   }
 
   /** Leaves the current frame at its end, or starts the next round of a repetition. */

@@ -26,17 +26,21 @@ export interface Fixup {
   readonly at: number;
 }
 
-/** A statement and the macro calls it comes from, innermost first. */
+/** A statement and the macro call it comes from. */
 export interface Context {
   /** Number of the statement in the order of reading. */
   readonly order: number;
   readonly statement: Statement;
-  readonly calls: readonly Call[];
+  readonly call: Call | undefined;
 }
 
+/** A call of a macro, with the call that it came from itself. */
 export interface Call {
   readonly macro: string;
   readonly statement: Statement;
+  readonly outer: Call | undefined;
+  /** Calls up to the source, this one included. */
+  readonly depth: number;
 }
 
 /** Bytes that belong to one statement. */

@@ -47,14 +47,11 @@ function bytesAt(program: Program, address: number, length: number): Uint8Array 
   return segment.bytes.subarray(address - segment.address, address - segment.address + length);
 }
 
-/** Symbols that stand at the start of a statement; constants that happen to have such a value are among them only by chance. */
-function labelsByAddress({ symbols, lines }: Program): Map<number, string[]> {
-  const starts = new Set(lines.map((line) => line.address));
-  const labels = new Map<number, string[]>();
-  for (const [name, value] of symbols) {
-    const address = Number(value);
-    if (!starts.has(address)) continue;
-    labels.set(address, [...(labels.get(address) ?? []), name]);
+function labelsByAddress({ symbols, labels }: Program): Map<number, string[]> {
+  const byAddress = new Map<number, string[]>();
+  for (const name of labels) {
+    const address = Number(symbols.get(name));
+    byAddress.set(address, [...(byAddress.get(address) ?? []), name]);
   }
-  return labels;
+  return byAddress;
 }

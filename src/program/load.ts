@@ -84,6 +84,7 @@ function loadImage(
     segments: [{ address: origin, bytes }],
     entry: origin,
     symbols: new Map(),
+    labels: new Set(),
     lines: [],
     bits,
     warnings: [],
