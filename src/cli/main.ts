@@ -83,6 +83,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .addOption(new Option('--apic <mode>', 'local APICs at start').choices(['x2apic', 'xapic', 'reset', 'disabled']))
     .addOption(new Option('--aps <state>', 'other vCPUs at start').choices(['halted', 'wait-for-sipi', 'run']))
     .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70')
+    .option('--exit-hypercalls <mask>', 'hypercalls that go to user space: 0x1000 for MAP_GPA_RANGE', wholeNumber)
     .option('--trace', "print KVM's trace lines instead of the notes per exit")
     .addOption(
       new Option(

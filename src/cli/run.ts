@@ -38,6 +38,7 @@ export interface RunFlags {
   readonly apic?: MachineOptions['apic'];
   readonly aps?: MachineOptions['aps'];
   readonly ids?: string;
+  readonly exitHypercalls?: number;
   readonly trace?: boolean;
   readonly traceFile?: readonly string[];
   readonly exits: number;
@@ -54,7 +55,7 @@ const size = (text: string): number => parseSize(text) ?? usage('--memory')(`'${
 
 /** Machine options of the flags that were given; what is absent comes from the program's header. */
 function machineOptions(flags: RunFlags): OpenOptions {
-  const { vcpus, vendor, seed, budget, mode, apic, aps } = flags;
+  const { vcpus, vendor, seed, budget, mode, apic, aps, exitHypercalls } = flags;
   const apicIds = flags.ids === undefined ? undefined : parseIds(flags.ids, usage('--ids'));
   const given = {
     vcpus: vcpus ?? apicIds?.length,
@@ -66,6 +67,7 @@ function machineOptions(flags: RunFlags): OpenOptions {
     apic,
     aps,
     apicIds,
+    exitHypercalls,
     cpl: flags.cpl === undefined ? undefined : (Number(flags.cpl) as 0 | 3),
     kvm: flags.kvm?.[0],
   };

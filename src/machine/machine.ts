@@ -73,6 +73,8 @@ class Machine implements Vm {
   /** RAM is zero but for what boot state puts there. */
   #pristine: boolean;
   #disposed = false;
+  /** Hypercalls that reached this VMM since the reset. */
+  #hypercallsAnswered = 0;
 
   constructor(options: ResolvedMachineOptions, cpu: Cpu, fresh: boolean, release: () => void) {
     this.options = options;
@@ -189,6 +191,8 @@ class Machine implements Vm {
       enforcePvFeatures: options.enforcePvFeatures,
       disabledQuirks: options.disabledQuirks,
       vectorHashing: options.vectorHashing,
+      exitHypercalls: options.exitHypercalls,
+      wallClock: options.wallClock,
       ...(options.apicIds === undefined ? {} : { apicIds: options.apicIds }),
       ...(options.pvFeatures === undefined ? {} : { pvFeatures: options.pvFeatures }),
       ...(this.#recorder === undefined ? {} : { observer: this.#recorder }),
@@ -205,6 +209,7 @@ class Machine implements Vm {
     }
     this.#recorder?.take();
     this.#devices = new Devices();
+    this.#hypercallsAnswered = 0;
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
     return kvm;
   }
@@ -293,8 +298,7 @@ class Machine implements Vm {
           this.#mmio(index, result);
           break;
         case 'hypercall':
-          // A VMM without encrypted guests has nothing to do for MAP_GPA_RANGE.
-          kvm.completeHypercall(index, 0n);
+          this.#completeHypercall(index);
           break;
         case 'shutdown':
           return { kind: 'shutdown', vcpu: index, rip: this.#cpu.vcpu(index).get(R_RIP) };
@@ -319,6 +323,14 @@ class Machine implements Vm {
       this.#kvm.completeIo(index, 0);
       this.#devices.write(index, port, size, value);
     }
+  }
+
+  /** A VMM without encrypted guests has nothing to do for MAP_GPA_RANGE but to answer. */
+  #completeHypercall(index: number): void {
+    const { hypercallReturns } = this.options;
+    const answer = hypercallReturns[Math.min(this.#hypercallsAnswered++, hypercallReturns.length - 1)];
+    if (answer === 'untouched') this.#kvm.completeHypercall(index);
+    else this.#kvm.completeHypercall(index, BigInt.asUintN(64, BigInt(answer)));
   }
 
   #mmio(index: number, exit: Extract<VcpuRunResult, { kind: 'mmio' }>): void {

@@ -1,6 +1,7 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
+import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
 import { bootMemory, needsBootTables } from './boot-state.ts';
 import type { ApicStart, ApStart, MachineOptions, StartMode } from './types.ts';
 import type { ResolvedMachineOptions } from './vm.ts';
@@ -10,6 +11,7 @@ export const MAX_MEMORY = 0x80000000;
 export const MIN_MEMORY = 0x100000;
 const DEFAULT_MEMORY = 0x1000000;
 const DEFAULT_BUDGET = 50_000_000;
+const EXIT_MAP_GPA_RANGE = 1 << 12;
 
 const MODES: readonly StartMode[] = ['reset', 'real16', 'prot32', 'long64', 'compat32'];
 const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled'];
@@ -58,11 +60,29 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     enforcePvFeatures: options.enforcePvFeatures ?? false,
     disabledQuirks: integer('disabledQuirks', options.disabledQuirks ?? 0, 0, 0xffffffff),
     vectorHashing: options.vectorHashing ?? true,
+    exitHypercalls: resolveExitHypercalls(options.exitHypercalls ?? 0),
+    hypercallReturns: resolveReturns(options.hypercallReturns ?? [0]),
+    wallClock: integer('wallClock', options.wallClock ?? DEFAULT_WALL_CLOCK, 0, 0xffffffff, ' seconds'),
     budget: integer('budget', options.budget ?? DEFAULT_BUDGET, 1, Number.MAX_SAFE_INTEGER, ' steps'),
     record: options.record ?? true,
     ...(apicIds === undefined ? {} : { apicIds: [...apicIds] }),
     ...(pvFeatures === undefined ? {} : { pvFeatures }),
   };
+}
+
+/** KVM_CAP_EXIT_HYPERCALL takes no other hypercall than MAP_GPA_RANGE. */
+function resolveExitHypercalls(mask: number): number {
+  if (mask === 0 || mask === EXIT_MAP_GPA_RANGE) return mask;
+  throw wrong(`exitHypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not ${String(mask)}`);
+}
+
+function resolveReturns(returns: readonly (number | 'untouched')[]): readonly (number | 'untouched')[] {
+  if (!Array.isArray(returns) || returns.length === 0) throw wrong("hypercallReturns must list numbers or 'untouched'");
+  for (const value of returns) {
+    if (value === 'untouched') continue;
+    integer('a value of hypercallReturns', value, Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  }
+  return [...returns];
 }
 
 function resolveMemory(given: number | undefined, vcpus: number, mode: StartMode): number {

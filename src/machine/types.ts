@@ -36,6 +36,15 @@ export interface MachineOptions {
   readonly pvFeatures?: number;
   readonly disabledQuirks?: number;
   readonly vectorHashing?: boolean;
+  /** KVM_CAP_EXIT_HYPERCALL: 0 (default), or 0x1000 to get MAP_GPA_RANGE. */
+  readonly exitHypercalls?: number;
+  /**
+   * What the VMM answers to hypercalls that reach it, one after the other, the last for all further ones; 'untouched'
+   * leaves run->hypercall.ret alone. Default [0].
+   */
+  readonly hypercallReturns?: readonly (number | 'untouched')[];
+  /** Unix time in seconds at virtual time 0. Default 1577836800, 2020-01-01T00:00:00Z. */
+  readonly wallClock?: number;
   /** Steps over all vCPUs before the run ends with `budget`. Default 50,000,000. */
   readonly budget?: number;
   /** Record every trace event and exit. Default true. */
