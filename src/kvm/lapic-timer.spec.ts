@@ -265,6 +265,7 @@ describe('a timer that expires in the guest', () => {
     b.play(0);
     expect(b.takeEvents()).toEqual(['kvm_entry', 'kvm_exit', 'kvm_apic_accept_irq', 'kvm_inj_virq', 'kvm_entry']);
     expect(b.exits.map(({ name, reason }) => [name, reason])).toEqual([['preemption_timer', 52]]);
+    expect(b.exits[0]?.events.map(({ event }) => event)).toEqual(['kvm_exit', 'kvm_apic_accept_irq']);
     expect(counters(b)).toMatchObject({ exits: 1, irq_exits: 0, irq_injections: 1 });
   });
 

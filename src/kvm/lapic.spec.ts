@@ -78,6 +78,48 @@ describe('reset state', () => {
   });
 });
 
+describe('every register after RESET and INIT', () => {
+  /** Registers that are not 0 (SDM vol. 3, 11.4.7, and KVM's LINT0 of the bootstrap processor); LDR of x2APIC id 5. */
+  const expected = (bsp: boolean, mode: 'xapic' | 'x2apic', id: number): [offset: number, value: number][] => [
+    [A.APIC_ID, id],
+    [A.APIC_LVR, 0x50014],
+    [A.APIC_LDR, mode === 'x2apic' ? 0x20 : 0],
+    [A.APIC_DFR, 0xffffffff],
+    [A.APIC_SVR, 0xff],
+    [A.APIC_LVTT, 0x10000],
+    [A.APIC_LVT_THERMAL, 0x10000],
+    [A.APIC_LVT_PERF, 0x10000],
+    [A.APIC_LVT0, bsp ? 0x700 : 0x10000],
+    [A.APIC_LVT1, 0x10000],
+    [A.APIC_LVT_ERROR, 0x10000],
+  ];
+  const slots = (values: [number, number][]): number[] => {
+    const registers = Array.from({ length: 64 }, () => 0);
+    for (const [offset, value] of values) registers[offset >> 4] = value;
+    return registers;
+  };
+
+  it.each([true, false])('bootstrap processor: %s', (bsp) => {
+    const lapic = new Lapic(0, 5, NEWEST_ERA, bsp);
+    expect([...lapic.registers]).toEqual(slots(expected(bsp, 'xapic', 5 << 24)));
+    expect(lapic.apicBase).toBe(bsp ? 0xfee00900n : 0xfee00800n);
+    for (const mode of ['xapic', 'x2apic'] as const) {
+      if (mode === 'x2apic') lapic.setBase(0xfee00c00, 0);
+      const base = lapic.apicBase;
+      lapic.registers.fill(0x5a5a5a5a, A.APIC_TPR >> 4, A.APIC_LDR >> 4);
+      lapic.registers.fill(0x5a5a5a5a, A.APIC_DFR >> 4);
+      lapic.arbitration = 3;
+      lapic.timer.pending = true;
+      lapic.reset(true);
+      expect([...lapic.registers]).toEqual(slots(expected(bsp, mode, mode === 'xapic' ? 5 << 24 : 5)));
+      expect([lapic.apicBase, lapic.arbitration, lapic.timer.pending]).toEqual([base, 0, false]);
+    }
+    lapic.reset(false);
+    expect([...lapic.registers]).toEqual(slots(expected(bsp, 'xapic', 5 << 24)));
+    expect(lapic.mode).toBe('xapic');
+  });
+});
+
 describe('IA32_APIC_BASE', () => {
   it('derives id and LDR when x2APIC mode is entered', () => {
     const lapic = new Lapic(0, 0x123, NEWEST_ERA);

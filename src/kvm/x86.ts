@@ -564,6 +564,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.leave(vcpu, X.EXIT_PREEMPTION_TIMER, 0n, 0n, 0);
     if (reenters && !this.era.reentryCounted) vcpu.counters.exits--;
     if (!intel) vcpu.counters.irq_exits++;
+    this.injectTimer(vcpu);
     this.trace?.close(vcpu);
   }
 

@@ -214,6 +214,9 @@ export function exitMeaning(record: ExitRecord): Meaning {
   const cr = find(events, 'kvm_cr');
   if (cr) return { label: 'asked', text: cr.write ? `write ${hex(cr.value)} to CR${cr.cr}` : `read CR${cr.cr}` };
   if (name === 'hlt') return { label: 'asked', text: 'HLT: sleep until an interrupt, NMI or kick' };
+  // AMD has one exit for both: the timer's comes with its vector.
+  if (name === 'preemption_timer' || (name === 'interrupt' && find(events, 'kvm_apic_accept_irq')))
+    return { label: 'why', text: 'the LAPIC timer expired' };
   if (name === 'external_interrupt' || name === 'interrupt')
     return { label: 'why', text: 'another vCPU kicked this one out of the guest' };
   if (name === 'interrupt_window' || name === 'vintr')

@@ -90,6 +90,7 @@ describe('what an exit meant', () => {
     ['msr_write', { rcx: 0x83fn, rax: 0x40n }, 'SELF IPI write: vector 0x40 to itself'],
     ['msr_write', { rcx: 0x1bn, rax: 0xfee00c00n }, 'write 0xfee00c00 to IA32_APIC_BASE (0x1b)'],
     ['external_interrupt', {}, 'another vCPU kicked this one out of the guest'],
+    ['preemption_timer', {}, 'the LAPIC timer expired'],
     ['vmcall', { rax: 5n, rcx: 2n, rbx: 0n }, 'KVM_HC_KICK_CPU: wake the vCPU with APIC id 2'],
     ['vmcall', { rax: 13n }, 'unknown hypercall 0xd'],
   ])('%s %o', (name, registers, text) => {
