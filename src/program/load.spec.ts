@@ -71,6 +71,8 @@ describe('flat binaries', () => {
   it('that are missing, folders or empty are the user’s mistake', () => {
     expect(failure(join(folder, 'none.bin'))).toEqual(['not-found', `no such file: ${join(folder, 'none.bin')}`]);
     expect(failure(folder)).toEqual(['not-found', `${folder} is a directory, not a program`]);
+    expect(failure('a\0b')[0]).toBe('not-found');
+    expect(failure(file('bad.S', '.include "a\0b"'))[1]).toContain('cannot find the include file');
     expect(failure(new Uint8Array(0))).toEqual(['image', 'program: the file is empty']);
   });
 });

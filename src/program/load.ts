@@ -47,11 +47,20 @@ export function includeReader(
   return (include, fromFile) => {
     for (const folder of new Set([dirname(fromFile), dirname(path), ...folders, SHARED_INCLUDES])) {
       const candidate = join(folder, include);
-      const stat = statSync(candidate, { throwIfNoEntry: false });
-      if (stat?.isFile()) return { file: shortest(candidate), text: readFileSync(candidate, 'utf8') };
+      const text = textOf(candidate);
+      if (text !== undefined) return { file: shortest(candidate), text };
     }
     return undefined;
   };
+}
+
+/** Text of a file, or undefined if there is none that can be read. */
+function textOf(path: string): string | undefined {
+  try {
+    return statSync(path).isFile() ? readFileSync(path, 'utf8') : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A path from the current folder if that is below it: what a reader of messages wants to see. */
@@ -61,12 +70,13 @@ function shortest(path: string): string {
 }
 
 function readBytes(path: string): Uint8Array {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) throw new KvmscopeError('not-found', `no such file: ${path}`);
-  if (stat.isDirectory()) throw new KvmscopeError('not-found', `${path} is a directory, not a program`);
   try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) throw new KvmscopeError('not-found', `no such file: ${path}`);
+    if (stat.isDirectory()) throw new KvmscopeError('not-found', `${path} is a directory, not a program`);
     return readFileSync(path);
   } catch (error) {
+    if (error instanceof KvmscopeError) throw error;
     throw new KvmscopeError('not-found', `cannot read ${path}: ${error instanceof Error ? error.message : error}`);
   }
 }
