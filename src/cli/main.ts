@@ -80,7 +80,9 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
       new Option('--mode <mode>', 'state at start').choices(['reset', 'real16', 'prot32', 'long64', 'compat32']),
     )
     .addOption(new Option('--cpl <n>', 'privilege level at start').choices(['0', '3']))
-    .addOption(new Option('--apic <mode>', 'local APICs at start').choices(['x2apic', 'xapic', 'reset', 'disabled']))
+    .addOption(
+      new Option('--apic <mode>', 'local APICs at start').choices(['x2apic', 'xapic', 'reset', 'disabled', 'none']),
+    )
     .addOption(new Option('--aps <state>', 'other vCPUs at start').choices(['halted', 'wait-for-sipi', 'run']))
     .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70')
     .option('--exit-hypercalls <mask>', 'hypercalls that go to user space: 0x1000 for MAP_GPA_RANGE', wholeNumber)

@@ -27,6 +27,7 @@ export interface MessageSink {
 }
 
 export interface RouterSetup {
+  /** In vCPU order; empty for a VM without in-kernel APICs, which never has a map. */
   readonly lapics: readonly Lapic[];
   readonly era: Era;
   /** KVM_CAP_X2APIC_API flags. */
@@ -66,7 +67,7 @@ export class Router {
   apicMap(): ApicMap | null {
     if (this.mapDirty) {
       this.mapDirty = false;
-      this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
+      if (this.lapics.length > 0) this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
     }
     return this.map;
   }

@@ -9,6 +9,8 @@ export interface KvmOptions {
   readonly era?: string;
   /** vcpu_id (= x2APIC id) of each vCPU in index order; default 0, 1, 2 … */
   readonly apicIds?: readonly number[];
+  /** Whether user space has asked for local APICs in the kernel (KVM_CREATE_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP). Default true. */
+  readonly inKernelApic?: boolean;
   /** KVM_CAP_X2APIC_API flags: bit 0 32-bit ids, bit 1 broadcast quirk off. Default 0. */
   readonly x2apicApi?: number;
   /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. Default false. */

@@ -162,6 +162,7 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly trace: Observation | null;
 
   private readonly disabledQuirks: number;
+  private readonly inKernelApic: boolean;
   private readonly hypercalls: readonly (HypercallRow | undefined)[];
   private readonly exitTable: readonly VendorExit[];
   private readonly nativeHypercall: Uint8Array;
@@ -194,6 +195,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.cpu = cpu;
     this.vendor = cpu.vendor;
     this.disabledQuirks = options.disabledQuirks ?? 0;
+    this.inKernelApic = options.inKernelApic ?? true;
     this.exitHypercalls = options.exitHypercalls ?? 0;
     this.pvFeatures = (options.pvFeatures ?? defaultPvFeatures(era)) >>> 0;
     const enforced = (options.enforcePvFeatures ?? false) && era.pvEnforcement;
@@ -225,12 +227,13 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace =
       options.observer === undefined ? null : new Observation(options.observer, this.exitTable, this.vcpus.length);
     this.router = new Router({
-      lapics: this.vcpus.map((vcpu) => vcpu.lapic),
+      lapics: this.inKernelApic ? this.vcpus.map((vcpu) => vcpu.lapic) : [],
       era,
       x2apicApi: options.x2apicApi ?? 0,
       vectorHashing: options.vectorHashing ?? true,
       sink: this,
     });
+    if (!this.inKernelApic) for (const { lapic } of this.vcpus) lapic.setBase(0, 0);
   }
 
   // ---- the ioctls ----
@@ -995,6 +998,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   setApicBase(vcpu: KvmVcpu, value: bigint): void {
+    if (!this.inKernelApic) return;
     if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.router.invalidateMap();
   }
 
@@ -1104,6 +1108,8 @@ export class Kvm implements HypercallContext, MsrContext {
     this.leave(vcpu, X.EXIT_HLT, 0n, 0n, 0);
     vcpu.counters.halt_exits++;
     this.skip(vcpu);
+    // Without a local APIC in the kernel user space does the waiting.
+    if (!this.inKernelApic) this.trace?.userspaceExit(vcpu, 'KVM_EXIT_HLT');
     if (vcpu.hasEvents) vcpu.lapic.pvUnhalted = false;
     else vcpu.mp = MP_HALTED;
     return NEXT;
@@ -1191,6 +1197,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const { lapic } = vcpu;
     if (((lapic.baseLo ^ gpaLo) & ~APIC_PAGE) !== 0 || lapic.baseHi !== gpaHi) return false;
     const usable = lapic.hwEnabled && !lapic.x2apic;
+    if (!this.inKernelApic) return false;
     return usable || (this.disabledQuirks & QUIRK_LAPIC_MMIO_HOLE) === 0;
   }
 

@@ -12,7 +12,7 @@ const SVR_ENABLED = 0x1ff;
 
 /** Brings the LAPIC of vCPU `index` from its reset state (xAPIC, software-disabled) to `start`. */
 export function startApic(kvm: Kvm, index: number, start: ApicStart): void {
-  if (start === 'reset') return;
+  if (start === 'reset' || start === 'none') return;
   const { lapic } = kvm.vcpus[index];
   const base = lapic.apicBase & ~(APIC_BASE_ENABLE | APIC_BASE_X2APIC);
   kvm.setMsr(index, MSR_IA32_APIC_BASE, base);

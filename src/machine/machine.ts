@@ -187,6 +187,7 @@ class Machine implements Vm {
     const kvm = new Kvm({
       cpu,
       era: options.kvm,
+      inKernelApic: options.apic !== 'none',
       x2apicApi: options.x2apicApi,
       enforcePvFeatures: options.enforcePvFeatures,
       disabledQuirks: options.disabledQuirks,

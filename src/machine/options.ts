@@ -14,7 +14,7 @@ const DEFAULT_BUDGET = 50_000_000;
 const EXIT_MAP_GPA_RANGE = 1 << 12;
 
 const MODES: readonly StartMode[] = ['reset', 'real16', 'prot32', 'long64', 'compat32'];
-const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled'];
+const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled', 'none'];
 const APS: readonly ApStart[] = ['halted', 'wait-for-sipi', 'run'];
 const VENDORS = ['intel', 'amd'] as const;
 

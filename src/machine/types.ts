@@ -11,8 +11,11 @@ import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
  */
 export type StartMode = 'reset' | 'real16' | 'prot32' | 'long64' | 'compat32';
 
-/** APIC state at start: enabled in this mode with SVR = 0x1FF, or as after reset, or globally disabled. */
-export type ApicStart = 'x2apic' | 'xapic' | 'reset' | 'disabled';
+/**
+ * APIC state at start: enabled in this mode with SVR = 0x1FF, or as after reset, or globally disabled; `none`: the VMM has not
+ * asked KVM for local APICs.
+ */
+export type ApicStart = 'x2apic' | 'xapic' | 'reset' | 'disabled' | 'none';
 
 /** What the application processors do at start: HLT with IF=0, wait for SIPI, or run from the entry point like vCPU 0. */
 export type ApStart = 'halted' | 'wait-for-sipi' | 'run';

@@ -26,7 +26,7 @@ export interface HeaderSettings {
   readonly mode?: 'reset' | 'real16' | 'prot32' | 'long64' | 'compat32';
   readonly apicIds?: readonly number[];
   readonly x2apicApi?: number;
-  readonly apic?: 'x2apic' | 'xapic' | 'reset' | 'disabled';
+  readonly apic?: 'x2apic' | 'xapic' | 'reset' | 'disabled' | 'none';
   readonly aps?: 'halted' | 'wait-for-sipi' | 'run';
   readonly cpl?: 0 | 3;
   /** Bytes. */
@@ -247,7 +247,7 @@ const SETTINGS: Readonly<Record<string, SettingParser>> = {
   vendor: oneOf(['intel', 'amd', 'both'], (word) => ({ vendors: word === 'both' ? ['intel', 'amd'] : [word] })),
   ids: (value, fail) => ({ apicIds: parseIds(value, fail) }),
   'x2apic-api': number(0, 3, (x2apicApi) => ({ x2apicApi })),
-  apic: oneOf(['x2apic', 'xapic', 'reset', 'disabled'], (apic) => ({ apic })),
+  apic: oneOf(['x2apic', 'xapic', 'reset', 'disabled', 'none'], (apic) => ({ apic })),
   aps: oneOf(['halted', 'wait-for-sipi', 'run'], (aps) => ({ aps })),
   cpl: oneOf(['0', '3'], (cpl) => ({ cpl: cpl === '3' ? 3 : 0 })),
   memory: number(0x100000, 0x80000000, (memory) => ({ memory })),
