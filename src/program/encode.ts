@@ -547,7 +547,7 @@ class Request {
     for (const prefix of bytes) {
       const isLock = prefix === 0xf0;
       if (!isLock && prefix !== 0xf2 && prefix !== 0xf3) continue;
-      if (isLock ? (form.lockable && writesMemory) || isExchange : form.repeatable || elides) continue;
+      if (isLock ? (form.lockable && writesMemory) || isExchange : form.repeats.includes(prefix) || elides) continue;
       const name = isLock ? 'lock' : prefix === 0xf3 ? 'rep' : 'repne';
       throw new SourceFault(
         `"${this.entry.name}" takes no ${name}; as a statement of its own ("${name};") it goes anywhere`,

@@ -27,8 +27,8 @@ export interface Form {
   readonly default64: boolean;
   /** LOCK may precede it if the destination is memory. */
   readonly lockable: boolean;
-  /** REP or REPNE may precede it. */
-  readonly repeatable: boolean;
+  /** Prefixes F3 (REP) and F2 (REPNE, BND) that may precede it. */
+  readonly repeats: readonly number[];
   /** XACQUIRE or XRELEASE may precede it, as a rule together with LOCK. */
   readonly elidable: boolean;
   /** Among forms of one length the lower one is taken, as GNU as does: accumulator forms with an immediate come last. */
@@ -178,7 +178,11 @@ function describeForm(name: string): Form {
     modes,
     default64: info.defaultOpSize64,
     lockable: info.canUseLockPrefix,
-    repeatable: info.canUseRepPrefix || info.canUseRepnePrefix || info.canUseBndPrefix,
+    // REP RET is an idiom of compilers for old AMD processors.
+    repeats: [
+      ...(info.canUseRepPrefix || name.startsWith('Retn') ? [0xf3] : []),
+      ...(info.canUseRepnePrefix || info.canUseBndPrefix ? [0xf2] : []),
+    ],
     elidable: info.canUseXacquirePrefix || info.canUseXreleasePrefix,
     rank: accumulator ? 1 : 0,
   };
