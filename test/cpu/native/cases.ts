@@ -131,6 +131,13 @@ const PRIVILEGED = new Set(
 /** Handlers that look a selector up; only those of the model's GDT are the kernel's too. */
 const SELECTORS = new Set(['LAR', 'LSL', 'VERR', 'VERW']);
 const STRINGS = new Set(['MOVS', 'CMPS', 'STOS', 'LODS', 'SCAS', 'INS', 'OUTS']);
+/** Turns of rows whose behaviour has more to it than one turn in a round would show. */
+const WEIGHTS: Readonly<Record<string, number>> = {
+  ...{ MOVS: 8, CMPS: 6, STOS: 6, SCAS: 6, LODS: 3 },
+  ...{ DIV_E: 4, IDIV_E: 6, MUL_E: 2, IMUL_E: 2, SHIFT_EI: 2, SHIFT_ECL: 2 },
+  ...{ SHLD_I: 3, SHLD_CL: 3, SHRD_I: 3, SHRD_CL: 3 },
+  ...{ CMPXCHG: 2, CMPXCHG8B: 6, ENTER: 4, LEAVE: 2, BOUND: 3, BT_EG: 2, PUSHA: 2, POPA: 2, PUSHF: 2, POPF: 3 },
+};
 /** Handlers whose instructions may follow one another in a sequence. */
 const SEQUENTIAL = new Set(
   'ALU_EG ALU_GE ALU_EI TEST_EG TEST_EI MOV_EG MOV_GE MOV_EI LEA XCHG_EG XCHG_ZA INC_E DEC_E NOT_E NEG_E MUL_E IMUL_E IMUL_GE IMUL_GEI SHIFT_EI SHIFT_ECL SHLD_I SHRD_I PUSH_E PUSH_I SAHF LAHF CBW CWD MOVZX MOVSX SETCC CMOVCC BT_EI BSF BSR BSWAP XADD CMPXCHG CLC STC CMC NOP PUSHF DAA DAS AAA AAS AAD'.split(
@@ -334,7 +341,7 @@ class Draft {
     // Some processors want ARPL's operand writable even if they do not write.
     if (this.form.handler === 'ARPL_MOVSXD' && this.mode !== LONG && where >= 70) where = 0;
     // Locked accesses stay inside a cache line: some systems punish the others.
-    const aligned = this.form.lock || where < 25 ? -bytes : -1;
+    const aligned = (this.form.lock && !(bytes === 16 && r.oneIn(4))) || where < 25 ? -bytes : -1;
     if (where < 70) return BigInt((DATA + 64 + r.below(DATA_BYTES - 192)) & aligned);
     if (where < 80) return BigInt((DATA + PAGE - r.below(bytes + 2)) & aligned);
     if (where < 85) return BigInt((DATA + DATA_BYTES - r.below(bytes * 2)) & aligned);
@@ -553,8 +560,11 @@ class Draft {
         const signed = handler === 'IDIV_E';
         const d = signed ? BigInt.asIntN(bits, divisor) : divisor;
         if (d === 0n) break;
-        const q = signed ? BigInt.asIntN(bits, this.value()) : BigInt.asUintN(bits, this.value());
-        const rest = BigInt.asUintN(bits, r.u64()) % (d < 0n ? -d : d);
+        // The largest, the least and other quotients; remainder 0 now and then.
+        const top = 1n << BigInt(bits - 1);
+        const quotient = r.oneIn(3) ? r.pick([top, top - 1n, top + 1n, -1n, 0n]) : this.value();
+        const q = signed ? BigInt.asIntN(bits, quotient) : BigInt.asUintN(bits, quotient);
+        const rest = r.oneIn(3) ? 0n : BigInt.asUintN(bits, r.u64()) % (d < 0n ? -d : d);
         const dividend = BigInt.asUintN(
           bits * 2,
           q * d + (signed && q * d < 0n ? -rest : rest) + (r.oneIn(16) ? d : 0n),
@@ -774,7 +784,10 @@ export class Cases {
 
   constructor(seed: number, handlers?: ReadonlySet<string>) {
     this.#random = new Random(seed);
-    const wanted = (mode: Mode): Form[] => formsOf(mode).filter((form) => !handlers || handlers.has(form.handler));
+    const wanted = (mode: Mode): Form[] =>
+      formsOf(mode)
+        .filter((form) => !handlers || handlers.has(form.handler))
+        .flatMap((form) => new Array<Form>(WEIGHTS[form.handler] ?? 1).fill(form));
     this.#forms = [wanted(LONG), wanted(COMPAT32), wanted(CODE16)];
     this.#sequential = this.#forms.map((forms) => forms.filter((form) => SEQUENTIAL.has(form.handler)));
   }
@@ -922,8 +935,7 @@ export class Cases {
     }
     const code = found.length > 0 ? bytes.slice(0, found.length) : bytes.slice(0, 15);
     const at = r.below(CODE_BYTES - 32);
-    const count = undefined;
-    const flags = found.form ? undefinedFlags(found.form, count, 0) : 0;
+    const flags = found.form ? undefinedFlags(found.form, undefined, 0) : 0;
     const partial = found.form !== undefined && PARTIAL.has(found.form.handler);
     return {
       mode,
@@ -938,6 +950,35 @@ export class Cases {
       partial,
     };
   }
+}
+
+/** DAA, DAS, AAA and AAS for every AL with every AF and CF; AAM and AAD for every AL with some bases. 32-bit code. */
+export function decimalCases(): NativeCase[] {
+  const cases: NativeCase[] = [];
+  const add = (bytes: readonly number[], ax: number, flags: number): void => {
+    const registers = new BigUint64Array(16);
+    registers[0] = BigInt(ax);
+    registers[RSP] = BigInt(STACK + 1024);
+    const form = formOf(COMPAT32, [...bytes, 0]) as Form;
+    const [rflags, undefined_] = [0x202 | flags, undefinedFlags(form, undefined, 0)];
+    cases.push({
+      mode: COMPAT32,
+      step: true,
+      at: 0,
+      rflags,
+      registers,
+      bytes,
+      pokes: [],
+      undefinedFlags: undefined_,
+      flagsAtFault: 0,
+    });
+  };
+  for (let al = 0; al < 256; al++) {
+    const ax = 0xa5f000 | (((al * 7) & 0xff) << 8) | al;
+    for (const opcode of [0x27, 0x2f, 0x37, 0x3f]) for (const flags of [0, 1, 0x10, 0x11]) add([opcode], ax, flags);
+    for (const base of [0, 1, 7, 10, 16, 255]) for (const opcode of [0xd4, 0xd5]) add([opcode, base], ax, 0);
+  }
+  return cases;
 }
 
 // ---- facts from iced-x86 ----
@@ -1053,6 +1094,7 @@ function identify(mode: Mode, bytes: readonly number[]): { form: Form | undefine
   const has = (...values: number[]): boolean => bytes.slice(0, found.length).some((byte) => values.includes(byte));
   // What the table leaves to the vendor; see Draft.encode().
   if (mode === LONG && form.nearBranch && has(0x66)) return undefined;
+  if (form.lock && (has(0xf0) || form.handler === 'XCHG_EG')) return undefined; // may cross a cache line
   if ((form.handler === 'LOOP' || form.np) && has(0x66, 0xf2, 0xf3)) return undefined;
   if (/^(SH[LR]D|BSWAP|LAR|LSL|VER|CALL|ARPL|UD|PUSH_SEG|PUSHF|POPF)/.test(form.handler)) return undefined;
   return found;

@@ -7,7 +7,7 @@
  * or GS base, and branches that end at a code segment's limit.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Cases, formsOf, LEFT_OUT, makeImage } from './cases.ts';
+import { Cases, decimalCases, formsOf, LEFT_OUT, makeImage } from './cases.ts';
 import { differences, report } from './compare.ts';
 import { BITS, CODE16, COMPAT32, LONG, type Mode, type NativeCase } from './layout.ts';
 import { Model } from './model.ts';
@@ -21,24 +21,29 @@ const SHOWN = 5;
 const reason = unavailable();
 if (reason) console.warn(`NOT RUN: the core is not compared with a processor, which ${reason}`);
 
-/** Runs `total` cases of a mode in batches, each with its own seed and memory; the reports of those that differ. */
+/** Runs cases of one mode on both; the reports of those that differ. */
+function compare(mode: Mode, seed: number, cases: readonly NativeCase[]): string[] {
+  const image = makeImage(seed);
+  const model = new Model(mode, vendor(), image);
+  return execute(image, cases).flatMap((native, n) => {
+    const one = cases[n] as NativeCase;
+    // Every eighth is single-stepped by RFLAGS.TF in the core too.
+    const lines = differences(one, native, model.run(one, n % 8 === 0));
+    return lines.length > 0 ? [`case ${n} of seed ${seed}: ${report(one, lines)}`] : [];
+  });
+}
+
+/** Draws `total` cases of a mode in batches, each with its own seed and memory, and compares them. */
 function disagreements(mode: Mode, total: number, draw: (cases: Cases) => NativeCase | undefined): string[] {
   const reports: string[] = [];
   for (let done = 0, seed = SEED; done < total; done += BATCH, seed++) {
-    const image = makeImage(seed);
     const source = new Cases(seed);
     const cases: NativeCase[] = [];
     while (cases.length < Math.min(BATCH, total - done)) {
       const drawn = draw(source);
       if (drawn) cases.push(drawn);
     }
-    const model = new Model(mode, vendor(), image);
-    execute(image, cases).forEach((native, n) => {
-      const one = cases[n] as NativeCase;
-      // Every eighth is single-stepped by RFLAGS.TF in the core too.
-      const lines = differences(one, native, model.run(one, n % 8 === 0));
-      if (lines.length > 0) reports.push(`case ${n} of seed ${seed}: ${report(one, lines)}`);
-    });
+    reports.push(...compare(mode, seed, cases));
   }
   return reports;
 }
@@ -59,6 +64,10 @@ describe('rows of the opcode table', () => {
 
 describe.runIf(!reason)('the core and the processor', () => {
   beforeAll(compile);
+
+  it('agree on the decimal adjustments of every AL', () => {
+    none(compare(COMPAT32, SEED, decimalCases()));
+  });
 
   for (const mode of [LONG, COMPAT32, CODE16] as const) {
     it(`agree on instructions drawn from the table in ${BITS[mode]}-bit code`, { timeout: 600_000 }, () => {
