@@ -79,7 +79,8 @@ describe('topology', () => {
 
 describe('leaves that do not exist', () => {
   it('repeat the last basic leaf on Intel and are zero on AMD', () => {
-    expect(cpuid(state, 0x1f, 0)).toEqual({ eax: 0, ebx: 1, ecx: 0x100, edx: 5, found: false });
+    const repeated = { eax: 0, ebx: 1, ecx: 0x100, edx: 5, found: false, usedMaxBasic: true };
+    expect(cpuid(state, 0x1f, 0)).toEqual(repeated);
     expect(cpuid(amd, 0x1f, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
     expect(cpuid(state, 0x40000002, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
   });

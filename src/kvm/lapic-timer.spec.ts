@@ -108,6 +108,18 @@ describe('one-shot', () => {
     expect(b.kvm.clock.next).toBe(2800);
   });
 
+  it('expires again when TDCR changes after it has expired', () => {
+    const b = timed(0x40n);
+    write(b, MSR_TMICT, 100n);
+    sleep(b);
+    b.kvm.advanceTime(200);
+    b.play(0, wrmsr(0x80b, 0n));
+    expect([b.kvm.clock.next, lapic(b).isr()]).toEqual([Infinity, []]);
+    write(b, MSR_TDCR, 1n);
+    b.play(0);
+    expect(lapic(b).isr()).toEqual([0x40]);
+  });
+
   it('has no shortest period', () => {
     const b = timed(0x40n);
     write(b, MSR_TMICT, 3n);

@@ -98,7 +98,10 @@ export class LapicTimer implements HostTimer {
     this.#clock.arm(this, this.#target);
   }
 
-  /** TDCR was written: a running count goes on from where it is, at the new speed (update_target_expiration). */
+  /**
+   * TDCR was written: a running count goes on from where it is, at the new speed (update_target_expiration). KVM does not
+   * look whether a one-shot timer has expired already: with a new divider it expires again, at once.
+   */
   setDivider(tdcr: number, tmict: number): void {
     const before = this.#divider;
     this.#divider = divider(tdcr);
