@@ -1,7 +1,7 @@
 # With PV features enforced, each PV MSR whose CPUID bit is clear raises #GP, on reads and on writes.
 #
-# This VMM shows no feature at all. Without enforcement, and before v5.10 without the capability itself, KVM lets a guest
-# use what CPUID hides. MSRs that a version does not have yet raise #GP anyway.
+# This VMM shows no feature at all. Without enforcement, and before v5.10 without the capability itself, KVM lets a
+# guest use what CPUID hides. MSRs that a version does not have yet raise #GP anyway.
 #
 # kvm: >=4.19   mode: long64   pv-features: 0   enforce-pv: yes
 # expect: reports = [0, 10, 10]

@@ -1,7 +1,7 @@
 # PV EOI is not offered while another interrupt waits: its injection needs the host at the end of the first one.
 #
-# Both vectors are requested before interrupts are enabled. The higher one is injected first, with the lower one still in
-# IRR, so it must be ended through the register. The lower one is the last and gets the byte.
+# Both vectors are requested before interrupts are enabled. The higher one is injected first, with the lower one still
+# in IRR, so it must be ended through the register. The lower one is the last and gets the byte.
 #
 # kvm: >=4.19   mode: long64   vendor: both
 # expect: reports = [0x50, 0, 0x40, 1]

@@ -1,7 +1,8 @@
 # The first kvmclock had MSRs 0x11 and 0x12, numbers that are not KVM's. KVM still takes them.
 #
-# But if the bootstrap processor uses them KVM gives up the clock that all processors share: the record holds the time of
-# its own update, and flag bit 0 is clear. Both numbers name the same register, so that 0x4b564d01 reads back as 0x12.
+# But if the bootstrap processor uses them KVM gives up the clock that all processors share: the record holds the time
+# of its own update, and flag bit 0 is clear. Both numbers name the same register, so that 0x4b564d01 reads back as
+# 0x12.
 #
 # kvm: >=4.19   mode: long64   vendor: both
 # expect: reports = [0x40001, 0x40001, 0x1, 0x0]

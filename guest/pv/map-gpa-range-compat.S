@@ -1,8 +1,8 @@
-# From v6.9 to v6.13 a 32-bit MAP_GPA_RANGE call with garbage in RAX[63:32] came back at once, with 0, and user space never
-# heard of it.
+# From v6.9 to v6.13 user space never heard of a 32-bit MAP_GPA_RANGE call with garbage in RAX[63:32].
 #
-# KVM compared the number twice: once cut to 32 bits, as a 32-bit caller's number must be, and once whole. So it prepared
-# the exit to user space and then did not take it. The guest believes that its pages are shared, and they are not.
+# KVM compared the number twice: once cut to 32 bits, as a 32-bit caller's number must be, and once whole. So it
+# prepared the exit to user space and then did not take it, but returned 0. The guest believes that its pages are
+# shared, and they are not.
 #
 # kvm: >=5.14   mode: long64   exit-hypercalls: 0x1000   hypercall-returns: -7
 # expect[kvm<6.9]: rax = 0xfffffff9

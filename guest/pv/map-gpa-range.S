@@ -1,7 +1,7 @@
 # KVM_HC_MAP_GPA_RANGE with a VMM that asked for it: KVM checks the arguments, user space answers.
 #
-# An encrypted guest tells its VMM by this call which pages are shared. User space answers what the header says. What KVM
-# itself refuses never gets there.
+# An encrypted guest tells its VMM by this call which pages are shared. User space answers what the header says. What
+# KVM itself refuses never gets there.
 #
 # kvm: >=5.14   mode: long64   exit-hypercalls: 0x1000   hypercall-returns: 0, -7
 # expect: reports = [0, 0xfffffff9, 0xffffffea, 0xffffffea, 0xffffffea]

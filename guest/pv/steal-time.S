@@ -1,7 +1,7 @@
 # Steal time: the host counts how long a processor could have run while another one did.
 #
-# Both processors count to 100,000; they share one host processor, so each waits while the other runs. The version is even
-# when the host is done, and grows by two each time the processor comes back.
+# Both processors count to 100,000; they share one host processor, so each waits while the other runs. The version is
+# even when the host is done, and grows by two each time the processor comes back.
 #
 # kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
 # expect: vcpu[0..1].rbp = 1

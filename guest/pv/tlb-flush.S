@@ -1,8 +1,7 @@
-# PV TLB flush: instead of an IPI to a preempted processor the guest leaves a flag for it, and the host flushes its TLB
-# before it runs again.
+# PV TLB flush: a preempted processor gets no IPI but a flag, and the host flushes its TLB before it runs again.
 #
-# Processor 1 reads through a page whose mapping processor 0 changes. Its TLB keeps the old mapping, until the flag in the
-# preempted byte makes KVM drop it. No IPI is sent: nobody is interrupted for a processor that does not run anyway.
+# Processor 1 reads through a page whose mapping processor 0 changes. Its TLB keeps the old mapping, until the flag in
+# the preempted byte makes KVM drop it. No IPI is sent: nobody is interrupted for a processor that does not run anyway.
 #
 # kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
 # expect: vcpu[0].rbx = 1
