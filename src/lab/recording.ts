@@ -108,6 +108,8 @@ export type RecordedCase = IcrCase | HypercallCase | SequenceCase | MsrCase;
 export interface Recording {
   readonly path: string;
   readonly vm: RecordedVm;
+  /** The meta line; line 0: there is none. */
+  readonly meta: { readonly line: number; readonly text: string };
   readonly cases: readonly RecordedCase[];
 }
 
@@ -557,8 +559,10 @@ export function parseRecording(text: string, path: string): Recording {
   const [first] = lines;
   if (first === undefined) throw new KvmscopeError('recording', `${path}: an empty file is no recording`);
   let defaults: Defaults;
+  let meta = { line: 0, text: '' };
   if (isObject(first.fields.json.meta)) {
     defaults = readMeta(new Fields(first.fields.json.meta, first.fields.where));
+    meta = { line: first.number, text: first.text };
     lines.shift();
   } else if (first.fields.has('msr')) {
     defaults = surveyDefaults(lines.map(({ fields }) => fields));
@@ -569,7 +573,7 @@ export function parseRecording(text: string, path: string): Recording {
   const cases = lines.map(({ fields, number, text: line }) =>
     readCase(fields, defaults, readBase(fields, defaults, number, line)),
   );
-  return { path, vm: defaults.vm, cases };
+  return { path, vm: defaults.vm, meta, cases };
 }
 
 /** Reads a recording from a file. Throws KvmscopeError('not-found' or 'recording'). */

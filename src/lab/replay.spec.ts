@@ -97,6 +97,11 @@ describe('what is compared', () => {
     });
   });
 
+  it('the LDRs of the meta line, which follow from the id in x2APIC mode', async () => {
+    const meta = { ids: [0, 17], apics: [{ base: '0xfee00d00' }, { base: '0xfee00c00', ldr: '0x10001' }] };
+    expect(await differences(meta, icr('0x0'))).toEqual({ 'apics.17.ldr': [0x10001n, 0x10002n] });
+  });
+
   it('changed APIC registers, by offset', async () => {
     const level = icr('0x20000c031', { ch: { 2: { irr: [0x31], tmr: [0x31], r080: '0x10' } } });
     expect(await differences(X2_META, level)).toEqual({ 'ch.2.r080': ['0x10', undefined] });

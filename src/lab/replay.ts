@@ -6,6 +6,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { KvmscopeError } from '../errors.ts';
 import { type Era, NEWEST_ERA, resolveEra } from '../kvm/eras.ts';
+import type { KvmVcpu } from '../kvm/vcpu.ts';
 import { type CallerMode, RecordedMachine } from './recorded-vm.ts';
 import {
   type Effects,
@@ -115,6 +116,7 @@ class Replayer {
       let machine = this.machines.get(mode);
       if (machine === undefined) {
         machine = await RecordedMachine.create(this.recording.vm, this.era, mode);
+        if (this.machines.size === 0 && mismatches.length === 0) this.checkLdrs(machine, mismatches);
         this.machines.set(mode, machine);
       }
       this.perform(machine, recorded);
@@ -129,6 +131,17 @@ class Replayer {
     }
     for (const machine of this.machines.values()) machine.dispose();
     return mismatches;
+  }
+
+  /** LDRs that follow from the x2APIC id are recorded facts, too. */
+  private checkLdrs({ kvm }: RecordedMachine, mismatches: ReplayMismatch[]): void {
+    const { path, meta, vm } = this.recording;
+    const differences = vm.apics.flatMap(({ ldr }, index): ReplayDifference[] => {
+      const { lapic, apicId } = kvm.vcpus[index] as KvmVcpu;
+      if (!lapic.x2apic || ldr === 0 || ldr === lapic.ldr) return [];
+      return [{ field: `apics.${apicId}.ldr`, expected: BigInt(ldr), actual: BigInt(lapic.ldr) }];
+    });
+    if (differences.length > 0) mismatches.push({ file: path, line: meta.line, text: meta.text, differences });
   }
 
   private perform(machine: RecordedMachine, recorded: RecordedCase): void {
