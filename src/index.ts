@@ -99,3 +99,7 @@ export {
 } from './program/header.ts';
 export { loadProgram } from './program/load.ts';
 export { didYouMean } from './program/suggest.ts';
+// Traces as files of other tools.
+export type { TraceDialect } from './trace/ftrace.ts';
+export type { TimedTrace } from './trace/timed.ts';
+export { encodeTrace, TRACE_FORMATS, type TraceFormat, traceFormat } from './trace/trace-file.ts';

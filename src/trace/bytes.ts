@@ -1,7 +1,9 @@
 /** A growing little-endian byte buffer: what the binary trace formats are written with. */
 
 const encoder = new TextEncoder();
-const FIRST_CAPACITY = 1 << 12;
+const FIRST_CAPACITY = 256;
+/** UTF-8 bytes of one UTF-16 code unit, at most. */
+const MAX_UTF8 = 3;
 
 export class Bytes {
   #bytes = new Uint8Array(FIRST_CAPACITY);
@@ -10,17 +12,20 @@ export class Bytes {
   length = 0;
 
   u8(value: number): this {
-    this.#view.setUint8(this.#claim(1), value);
+    const at = this.#claim(1);
+    this.#bytes[at] = value;
     return this;
   }
 
   u16(value: number): this {
-    this.#view.setUint16(this.#claim(2), value, true);
+    const at = this.#claim(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
   u32(value: number): this {
-    this.#view.setUint32(this.#claim(4), value, true);
+    const at = this.#claim(4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
 
@@ -43,19 +48,23 @@ export class Bytes {
     return size === 4 ? this.u32(low) : size === 2 ? this.u16(low) : this.u8(low);
   }
 
-  /** An unsigned integer in groups of seven bits, lowest first (protobuf's varint). */
+  /** An unsigned integer (a number below 2^53, or a bigint) in groups of seven bits, lowest first (protobuf's varint). */
   varint(value: number | bigint): this {
-    let rest = BigInt.asUintN(64, BigInt(value));
-    while (rest >= 0x80n) {
-      this.u8(Number(rest & 0x7fn) | 0x80);
-      rest >>= 7n;
+    let rest = value;
+    while (rest >= 0x80) {
+      // Above 2^32 arithmetic instead of shifts keeps numbers exact.
+      this.u8(Number(typeof rest === 'bigint' ? rest & 0x7fn : rest % 0x80) | 0x80);
+      rest = typeof rest === 'bigint' ? rest >> 7n : Math.floor(rest / 0x80);
     }
     return this.u8(Number(rest));
   }
 
   /** UTF-8 without a terminator. */
   text(text: string): this {
-    return this.bytes(encoder.encode(text));
+    const at = this.#claim(text.length * MAX_UTF8);
+    const { written } = encoder.encodeInto(text, this.#bytes.subarray(at));
+    this.length = at + written;
+    return this;
   }
 
   /** UTF-8 and a zero byte. */
@@ -77,6 +86,11 @@ export class Bytes {
   /** Zeros up to the next multiple of `unit`. */
   align(unit: number): this {
     return this.zeros((unit - (this.length % unit)) % unit);
+  }
+
+  /** Overwrites 32 bits written before. */
+  patchU32(at: number, value: number): void {
+    this.#view.setUint32(at, value, true);
   }
 
   /** Overwrites 64 bits written before. */

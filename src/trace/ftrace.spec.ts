@@ -47,6 +47,17 @@ describe('kvm_exit and kvm_entry in the words of each kernel', () => {
     expect(formatEvent(ENTRY, intel(era))).toBe(text);
   });
 
+  it('kvm_exit shows vcpu->requests since 6.14', () => {
+    const text = (era: string) => formatEvent({ ...EXIT, requests: 0x4000 }, intel(era)).split(' error_code ')[1];
+    expect([text('6.13'), text('6.14')]).toEqual(['0x00000000', '0x00000000 requests 0x0000000000004000']);
+  });
+
+  it('both name the vCPU by its id, not by its index', () => {
+    const sparse = { ...intel('5.6'), vcpus: [0, 5, 64].map((apicId) => ({ apicId })) };
+    expect(formatEvent(ENTRY, sparse)).toBe('vcpu 64');
+    expect(formatEvent(EXIT, sparse)).toMatch(/^vcpu 64 reason /);
+  });
+
   it('names SVM exit codes as SVM_EXIT_REASONS does', () => {
     const text = (reason: number) => formatEvent({ ...EXIT, reason }, amd('5.6')).split(' rip')[0];
     expect([0x81, 0x7c, 0x78, 0x60, 0x64, 0x46, 0x7f].map(text)).toEqual([
@@ -159,12 +170,26 @@ describe('the other events', () => {
   });
 });
 
+it('says since 5.7 that the last basic CPUID leaf answered', () => {
+  const leaf = { vcpu: 0, event: 'kvm_cpuid', func: 0x401, index: 0, eax: 0, ebx: 0, ecx: 0, edx: 0 } as const;
+  const text = (era: string) => formatEvent({ ...leaf, found: false, usedMaxBasic: true }, intel(era));
+  expect(text('5.6')).toBe('func 401 rax 0 rbx 0 rcx 0 rdx 0, cpuid entry not found');
+  expect(text('5.7')).toBe('func 401 idx 0 rax 0 rbx 0 rcx 0 rdx 0, cpuid entry not found, used max basic');
+});
+
 describe('ftraceLines', () => {
   it('writes the lines that trace-cmd report -N -t shows', () => {
     expect([...ftraceLines(makeRun({ era: '5.6' }))].slice(0, 3)).toEqual([
       '       CPU 0/KVM-1000  [000]     0.000001000: kvm_exit:             vcpu 0 reason VMCALL rip 0x1021 info 0 0',
       '       CPU 0/KVM-1000  [000]     0.000002000: kvm_hypercall:        nr 0xa a0 0xe a1 0x0 a2 0x0 a3 0xd1',
       '       CPU 0/KVM-1000  [000]     0.000003000: kvm_apic_accept_irq:  apicid 1 vec 209 (Fixed|edge)',
+    ]);
+  });
+
+  it('leaves out what KVM has no tracepoint for', () => {
+    const trace: KvmTraceEvent[] = [{ vcpu: 0, event: 'kvm_inj_nmi' }, ENTRY];
+    expect([...ftraceLines(makeRun({ trace, times: [1, 2_000_000_003], era: '5.6' }))]).toEqual([
+      '       CPU 2/KVM-1002  [002]     2.000000003: kvm_entry:            vcpu 2',
     ]);
   });
 });

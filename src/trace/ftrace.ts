@@ -211,7 +211,7 @@ export function* ftraceLines(run: TimedTrace): Generator<string> {
     const { vcpu } = event;
     const task = `${vcpuComm(vcpu).padStart(16)}-${String(vcpuTid(vcpu)).padEnd(5)}`;
     const time = seconds(run.times[i]).padStart(15);
-    const name = `${event.event}:`.padEnd(22);
+    const name = `${event.event}: `.padEnd(22);
     yield `${task} [${String(vcpu).padStart(3, '0')}] ${time}: ${name}${formatEvent(event, run)}`;
   }
 }

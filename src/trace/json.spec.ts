@@ -50,6 +50,7 @@ it('gives a run the documented shape', () => {
     a2: '0x0',
     a3: '0xd1',
     text: 'nr 0xa a0 0xe a1 0x0 a2 0x0 a3 0xd1',
+    time: 2000,
   });
   const [first] = run.vcpus as Record<string, Record<string, unknown>>[];
   expect(first.registers.cr0).toBe('0x80000011');

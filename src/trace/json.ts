@@ -13,7 +13,7 @@
  *               | {kind: "host-bug", vcpu, bug, cve?, detail} | {kind: "internal-error", vcpu, detail}
  *     exits:    [{n, vcpu, name, reason, rip, linear, bits: 16 | 32 | 64, source?: {file, line, text},
  *                before: {rax: "0x…", …}, after: {…}, fastpath?: {taken, reason, completion?}, events: [event]}]
- *     trace:    [event] where event = {event, vcpu, …its fields, text: "KVM's own words"}
+ *     trace:    [event] where event = {event, vcpu, …its fields, text: "KVM's own words"}, and time: nanoseconds of virtual time
  *     vcpus:    [{index, apicId, mpState, registers: {…}, start: {…}, lapic: {…}, nmiPending, smiPending, initPending,
  *                sipiPending, counters: {…, byReason: {…}}, steps}]
  *     counters: as in vcpus, summed
@@ -49,7 +49,8 @@ export function toJson(value: unknown): Json {
 const generalRegisters = (values: readonly bigint[]): Record<string, bigint> =>
   Object.fromEntries(GENERAL_REGISTERS.map((register, i) => [register.name, values[i]]));
 
-const event = (e: KvmTraceEvent, dialect: TraceDialect): Json => toJson({ ...e, text: formatEvent(e, dialect) });
+const event = (e: KvmTraceEvent, dialect: TraceDialect, time?: number): Json =>
+  toJson({ ...e, text: formatEvent(e, dialect), time });
 
 /** One run in the shape above. */
 export function runToJson(run: RunResult, locate?: (address: bigint) => SourcePlace | undefined): Json {
@@ -77,7 +78,7 @@ export function runToJson(run: RunResult, locate?: (address: bigint) => SourcePl
       fastpath: record.fastpath,
       events: record.events.map((e) => event(e, run)),
     })),
-    trace: run.trace.map((e) => event(e, run)),
+    trace: run.trace.map((e, i) => event(e, run, run.times[i])),
     vcpus: run.vcpus.map((vcpu) => ({ ...vcpu, start: run.start[vcpu.index] })),
     counters: run.counters,
     console: run.console,

@@ -35,11 +35,11 @@ const TYPE = { begin: 1, end: 2, instant: 3, counter: 4 } as const;
 const INCREMENTAL_STATE_CLEARED = 1;
 const SEQUENCE = 1;
 
-/** A protobuf message being written. */
-class Message {
+/** Writes protobuf into one buffer. A nested message's length is a varint of LENGTH_BYTES, put in when the message is complete. */
+class ProtoWriter {
   readonly out: Bytes = new Bytes();
 
-  varint(field: number, value: number | bigint): this {
+  varint(field: number, value: number): this {
     this.out.varint(field * 8).varint(value);
     return this;
   }
@@ -49,22 +49,25 @@ class Message {
     return this;
   }
 
-  bytes(field: number, bytes: Uint8Array): this {
-    this.out
-      .varint(field * 8 + 2)
-      .varint(bytes.length)
-      .bytes(bytes);
+  text(field: number, text: string): this {
+    return this.message(field, () => this.out.text(text));
+  }
+
+  message(field: number, write: () => void): this {
+    this.out.varint(field * 8 + 2);
+    const at = this.out.length;
+    this.out.zeros(LENGTH_BYTES);
+    write();
+    const length = this.out.length - at - LENGTH_BYTES;
+    const groups = [length & 0x7f, (length >> 7) & 0x7f, (length >> 14) & 0x7f, (length >> 21) & 0x7f];
+    this.out.patchU32(at, (groups[0] | (groups[1] << 8) | (groups[2] << 16) | (groups[3] << 24) | CONTINUED) >>> 0);
     return this;
   }
-
-  text(field: number, text: string): this {
-    return this.bytes(field, new TextEncoder().encode(text));
-  }
-
-  message(field: number, message: Message): this {
-    return this.bytes(field, message.out.done());
-  }
 }
+/** Enough for 256 MiB; more bytes than needed are allowed (protobuf's encoding guide, "Base 128 Varints"). */
+const LENGTH_BYTES = 4;
+/** The continuation bit in the first three of four bytes. */
+const CONTINUED = 0x808080;
 
 const PROCESS_TRACK = 1;
 // Three tracks per vCPU.
@@ -80,43 +83,53 @@ interface EventOptions {
   readonly lastFlows?: readonly number[];
 }
 
-/** Writes packets; knows protobuf and nothing of KVM. */
+/** Writes packets; knows nothing of KVM. */
 class PerfettoWriter {
-  readonly out: Bytes = new Bytes();
+  readonly #proto = new ProtoWriter();
   #first = true;
 
-  packet(packet: Message): void {
-    packet.varint(PACKET.sequence, SEQUENCE);
-    if (this.#first) packet.varint(PACKET.sequenceFlags, INCREMENTAL_STATE_CLEARED);
-    this.#first = false;
-    const bytes = packet.out.done();
-    this.out
-      .varint(TRACE.packet * 8 + 2)
-      .varint(bytes.length)
-      .bytes(bytes);
+  done(): Uint8Array {
+    return this.#proto.out.done();
   }
 
-  descriptor(descriptor: Message): void {
-    this.packet(new Message().message(PACKET.trackDescriptor, descriptor));
+  /** A track: `write` adds fields to its TrackDescriptor. */
+  track(uuid: number, write: (proto: ProtoWriter) => void): void {
+    this.#packet(() =>
+      this.#proto.message(PACKET.trackDescriptor, () => write(this.#proto.varint(DESCRIPTOR.uuid, uuid))),
+    );
   }
 
-  event(type: number, track: number, time: number, options: EventOptions = {}): void {
-    const event = new Message().varint(EVENT.type, type).varint(EVENT.track, track);
-    if (options.category !== undefined) event.text(EVENT.category, options.category);
-    if (options.name !== undefined) event.text(EVENT.name, options.name);
-    if (options.text !== undefined) {
-      event.message(EVENT.annotation, new Message().text(ANNOTATION.name, 'text').text(ANNOTATION.text, options.text));
-    }
-    for (const flow of options.flows ?? []) event.fixed64(EVENT.flow, flow);
-    for (const flow of options.lastFlows ?? []) event.fixed64(EVENT.lastFlow, flow);
-    this.packet(new Message().varint(PACKET.timestamp, time).message(PACKET.trackEvent, event));
+  event(type: number, track: number, time: number, { name, category, text, ...options }: EventOptions = {}): void {
+    this.#trackEvent(type, track, time, (proto) => {
+      if (category !== undefined) proto.text(EVENT.category, category);
+      if (name !== undefined) proto.text(EVENT.name, name);
+      if (text !== undefined) {
+        proto.message(EVENT.annotation, () => proto.text(ANNOTATION.name, 'text').text(ANNOTATION.text, text));
+      }
+      for (const flow of options.flows ?? []) proto.fixed64(EVENT.flow, flow);
+      for (const flow of options.lastFlows ?? []) proto.fixed64(EVENT.lastFlow, flow);
+    });
   }
 
   counter(track: number, time: number, value: number): void {
-    const event = new Message().varint(EVENT.type, TYPE.counter).varint(EVENT.track, track);
-    this.packet(
-      new Message().varint(PACKET.timestamp, time).message(PACKET.trackEvent, event.varint(EVENT.counter, value)),
-    );
+    this.#trackEvent(TYPE.counter, track, time, (proto) => proto.varint(EVENT.counter, value));
+  }
+
+  #trackEvent(type: number, track: number, time: number, write: (proto: ProtoWriter) => void): void {
+    const proto = this.#proto;
+    this.#packet(() => {
+      proto.varint(PACKET.timestamp, time);
+      proto.message(PACKET.trackEvent, () => write(proto.varint(EVENT.type, type).varint(EVENT.track, track)));
+    });
+  }
+
+  #packet(write: () => void): void {
+    this.#proto.message(TRACE.packet, () => {
+      write();
+      this.#proto.varint(PACKET.sequence, SEQUENCE);
+      if (this.#first) this.#proto.varint(PACKET.sequenceFlags, INCREMENTAL_STATE_CLEARED);
+      this.#first = false;
+    });
   }
 }
 
@@ -126,28 +139,30 @@ interface Timeline {
   open: boolean;
   exits: number;
   accepted: number;
-  /** Flows that end at this vCPU's injection of a vector, by vector. */
-  readonly pending: Map<number, number[]>;
+  /** The flow that ends at this vCPU's injection of a vector, by vector. */
+  readonly pending: Map<number, number>;
 }
 
 function describeTracks(writer: PerfettoWriter, run: TimedTrace): void {
-  const process = new Message().varint(PROCESS.pid, VM_PID).text(PROCESS.name, `guest on KVM ${run.era}`);
-  writer.descriptor(new Message().varint(DESCRIPTOR.uuid, PROCESS_TRACK).message(DESCRIPTOR.process, process));
+  writer.track(PROCESS_TRACK, (proto) =>
+    proto.message(DESCRIPTOR.process, () =>
+      proto.varint(PROCESS.pid, VM_PID).text(PROCESS.name, `guest on KVM ${run.era}`),
+    ),
+  );
   for (const vcpu of run.vcpus.keys()) {
-    const task = new Message().varint(THREAD.pid, VM_PID).varint(THREAD.tid, vcpuTid(vcpu));
-    writer.descriptor(
-      new Message()
-        .varint(DESCRIPTOR.uuid, thread(vcpu))
+    writer.track(thread(vcpu), (proto) =>
+      proto
         .varint(DESCRIPTOR.parent, PROCESS_TRACK)
-        .message(DESCRIPTOR.thread, task.text(THREAD.name, vcpuComm(vcpu))),
+        .message(DESCRIPTOR.thread, () =>
+          proto.varint(THREAD.pid, VM_PID).varint(THREAD.tid, vcpuTid(vcpu)).text(THREAD.name, vcpuComm(vcpu)),
+        ),
     );
     const counter = (uuid: number, name: string): void =>
-      writer.descriptor(
-        new Message()
-          .varint(DESCRIPTOR.uuid, uuid)
+      writer.track(uuid, (proto) =>
+        proto
           .varint(DESCRIPTOR.parent, PROCESS_TRACK)
           .text(DESCRIPTOR.name, name)
-          .message(DESCRIPTOR.counter, new Message()),
+          .message(DESCRIPTOR.counter, () => {}),
       );
     counter(exitCounter(vcpu), `vCPU ${vcpu} exits`);
     counter(acceptCounter(vcpu), `vCPU ${vcpu} messages`);
@@ -183,13 +198,14 @@ export function perfettoTrace(run: TimedTrace): Uint8Array {
     const flow = [lastFlow];
     writer.event(TYPE.instant, thread(event.vcpu), time, { name: event.event, category: 'kvm', text, flows: flow });
     const timeline = timelines[target];
-    // Only Fixed and LowestPriority messages carry a vector that is injected later.
-    const injected = event.deliveryMode <= 1;
+    // Only Fixed and LowestPriority messages carry a vector that is injected later, and once if several come before that.
+    const vectored = event.deliveryMode <= 1;
+    const onward = vectored && !timeline.pending.has(event.vector);
     const mode = DELIVERY_MODES[event.deliveryMode & 7];
-    const name = injected ? `accept 0x${event.vector.toString(16)}` : `accept ${mode}`;
-    const ends = injected ? { flows: flow } : { lastFlows: flow };
+    const name = vectored ? `accept 0x${event.vector.toString(16)}` : `accept ${mode}`;
+    const ends = onward ? { flows: flow } : { lastFlows: flow };
     writer.event(TYPE.instant, thread(target), time, { name, category: 'ipi', text, ...ends });
-    if (injected) timeline.pending.set(event.vector, [...(timeline.pending.get(event.vector) ?? []), lastFlow]);
+    if (onward) timeline.pending.set(event.vector, lastFlow);
     timeline.accepted += 1;
     writer.counter(acceptCounter(target), time, timeline.accepted);
   };
@@ -211,7 +227,8 @@ export function perfettoTrace(run: TimedTrace): Uint8Array {
         accept(event, time);
         break;
       case 'kvm_inj_virq': {
-        const lastFlows = timeline.pending.get(event.irq) ?? [];
+        const flow = timeline.pending.get(event.irq);
+        const lastFlows = flow === undefined ? [] : [flow];
         timeline.pending.delete(event.irq);
         const text = formatEvent(event, run);
         writer.event(TYPE.instant, track, time, { name: event.event, category: 'kvm', text, lastFlows });
@@ -225,5 +242,5 @@ export function perfettoTrace(run: TimedTrace): Uint8Array {
   for (const [vcpu, timeline] of timelines.entries()) {
     if (timeline.open) writer.event(TYPE.end, thread(vcpu), end);
   }
-  return writer.out.done();
+  return writer.done();
 }

@@ -84,7 +84,8 @@ const pageFault = (): Row<EventOf<'kvm_async_pf_not_present'> | EventOf<'kvm_asy
     ['__u64', 'token', (e) => e.token],
     ['__u64', 'gva', (e) => e.gva],
   ],
-  print: '"token %#llx gva %#llx", REC->token, REC->gva',
+  // The kernel has %#llx, which prints 0 as 0x0 there, but not in user space.
+  print: '"token 0x%llx gva 0x%llx", REC->token, REC->gva',
 });
 
 const ROWS: Rows = {
