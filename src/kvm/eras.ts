@@ -1,7 +1,7 @@
 /**
  * KVM is not one program but a row of versions. This file holds, once each, every behaviour that changed between
  * v4.19-rc1 (where KVM_HC_SEND_IPI appeared) and v7.1, with the version that changed it and the commit.
- * Handlers read a field of `Era`; nothing else in the project compares version numbers.
+ * Handlers read a field of `Era`; only the wording of trace lines (`src/trace`) compares version numbers besides this file.
  *
  * Not modelled, because a 64-bit host with SMM and next-RIP support cannot tell: the SEND_IPI case missing from 32-bit
  * host builds before v5.0, the SMM support test of v6.2, the next-RIP tests of v6.2-v6.4 and v6.18, SRCU around the
