@@ -619,6 +619,11 @@ describe('kick', () => {
       mov esi, \\vector
       HC
       .endr
+      mov edi, 2
+    let_it_run:
+      pause
+      dec edi
+      jnz let_it_run
       xor eax, eax
       out 0xf4, al
     first: .long 0
@@ -628,6 +633,7 @@ describe('kick', () => {
     {
       vcpus: 2,
       aps: 'run',
+      budget: 200_000,
       source,
       prepare: (vm) => {
         const rsp = Number(vm.vcpu(0).registers.rsp);
@@ -635,8 +641,8 @@ describe('kick', () => {
         vm.write(address, new Uint8Array(new Uint32Array([rsp]).buffer));
       },
     },
-    (run) => [run.vcpus[1].lapic.irr, run.vcpus[1].counters.irq_exits <= 1, run.end.kind],
-    [['4.19-rc1', [[0x40, 0x41, 0x42], true, 'exit']]],
+    (run) => [run.vcpus[1].lapic.irr, run.vcpus[1].counters.irq_exits, run.end.kind],
+    [['4.19-rc1', [[0x40, 0x41, 0x42], 1, 'exit']]],
   );
 });
 
