@@ -861,7 +861,9 @@ export class Kvm implements HypercallContext, MsrContext {
   private hypercallToUser(vcpu: KvmVcpu, long: boolean): number {
     const { state } = vcpu;
     if (this.era.mapGpaRangeRawNumber && state.hi(R_RAX) !== 0) {
+      // All of these versions count after RAX is written.
       state.set(R_RAX, 0, 0);
+      vcpu.counters.hypercalls++;
       this.skip(vcpu);
       return NEXT;
     }

@@ -167,6 +167,26 @@ describe('hypercall entry', () => {
   );
 
   row(
+    'MAP_GPA_RANGE of a 32-bit caller with garbage above the number',
+    {
+      exitHypercalls: 0x1000,
+      mode: 'compat32',
+      source: '.code32\nHC\nhlt\n',
+      registers: { rax: 0x1_0000_000cn, rbx: 0x1000n, rcx: 1n, rdx: 0n },
+    },
+    (run) => [
+      result(run),
+      run.trace.filter((event) => event.event === 'kvm_userspace_exit').length,
+      run.counters.hypercalls,
+    ],
+    [
+      ['5.14', [0, 1, 1]],
+      ['6.9', [0, 0, 1]],
+      ['6.14', [0, 1, 1]],
+    ],
+  );
+
+  row(
     'directed yield: KICK_CPU yields since v5.4, both are counted since v5.13',
     { vcpus: 2, source: `mov eax, 11\nmov ebx, 1\nHC\n${hypercall(5, 0, 1)}` },
     (run) => run.counters.directed_yield_attempted,
