@@ -162,6 +162,15 @@ describe('a write with a reserved bit in KVM 6.11 and 6.12', () => {
     expect(text.every((line) => line.length <= 60)).toBe(true);
   });
 
+  test('from an exit in which the host crashes nothing comes back', async () => {
+    const vm = await createVm({ memory: 0x20_0000, kvm: '4.19-rc1' });
+    vm.load('mov eax, 10\nmov ebx, 2\nxor ecx, ecx\nxor edx, edx\nmov esi, 0x40\nvmcall\nhlt');
+    const crash = { run: vm.run(), checks: [] };
+    vm.dispose();
+    const [exit] = compareRuns(crash, crash, WIDE);
+    expect(exit.rows.at(-1)).toEqual({ label: 'back', left: 'never', right: 'never', differs: false });
+  });
+
   test('one version beside itself: no row differs', () => {
     const same = [...sideBySide({ run: left, checks: [] }, { run: left, checks: [] }, WIDE)];
     expect(same.at(-1)).toBe('no row differs');

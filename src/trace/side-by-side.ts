@@ -129,9 +129,10 @@ function fastpathText(record: ExitRecord | undefined): string | undefined {
   return taken ? `taken${completion === undefined ? '' : `, ${completion}`}` : `not taken: ${reason}`;
 }
 
-/** The registers an exit changed, as they came back. */
-function backText(record: ExitRecord | undefined): string | undefined {
+/** The registers an exit changed, as they came back; 'never' if the host crashed instead. */
+function backText(record: ExitRecord | undefined, run: RunResult): string | undefined {
   if (record === undefined) return undefined;
+  if (run.end.kind === 'host-bug' && record === run.exits.at(-1)) return 'never';
   const call = record.events.some((event) => event.event === 'kvm_hypercall');
   const changed = READING_ORDER.flatMap((name) => {
     const value = registerOf(record.after, name);
@@ -160,7 +161,7 @@ function exitSections(left: RunResult, right: RunResult, limit: number, { locate
     if (exitMeaning(record).label === 'sent' && fastpath.some((text) => text !== undefined)) {
       rows.push(row('fastpath', ...(fastpath as [string | undefined, string | undefined])));
     }
-    rows.push(row('back', backText(one), backText(two)));
+    rows.push(row('back', backText(one, left), backText(two, right)));
     return { title: `${ordinal}  vCPU ${record.vcpu}  ${reason}  ${place}`, rows };
   });
   const more = [left, right].map(({ exits }) => Math.max(0, exits.length - limit));
