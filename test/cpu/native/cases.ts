@@ -981,6 +981,44 @@ export function decimalCases(): NativeCase[] {
   return cases;
 }
 
+/** DIV and IDIV of every size by RBX with divisors, quotients and remainders at the edges of their ranges and one beyond. 64-bit code. */
+export function divisionCases(): NativeCase[] {
+  const cases: NativeCase[] = [];
+  for (const [bits, bytes] of [
+    [8, [0xf6]],
+    [16, [0x66, 0xf7]],
+    [32, [0xf7]],
+    [64, [0x48, 0xf7]],
+  ] as const) {
+    const top = 1n << BigInt(bits - 1);
+    const edges = [0n, 1n, 2n, 3n, 7n, top - 1n, top, top + 1n, top * 2n - 2n, top * 2n - 1n, top + 0x35n];
+    for (const signed of [false, true]) {
+      const read = (value: bigint): bigint => (signed ? BigInt.asIntN(bits, value) : value);
+      for (const divisor of edges) {
+        const d = read(divisor);
+        const size = d < 0n ? -d : d;
+        for (const quotient of [...edges, top * 2n]) {
+          const q = quotient === top * 2n ? (signed ? top : quotient) : read(quotient);
+          for (const rest of [0n, 1n, size - 1n]) {
+            if (rest > 0n && rest >= size) continue;
+            const product = q * d;
+            const dividend = BigInt.asUintN(bits * 2, product < 0n ? product - rest : product + rest);
+            const registers = new BigUint64Array(16).fill(0x1122334455667788n);
+            registers[0] = bits === 8 ? dividend : BigInt.asUintN(bits, dividend);
+            registers[2] = bits === 8 ? 0n : dividend >> BigInt(bits);
+            registers[3] = divisor;
+            registers[RSP] = BigInt(STACK + 1024);
+            const code = [...bytes, signed ? 0xfb : 0xf3];
+            const flags = { undefinedFlags: ARITHMETIC, flagsAtFault: 0 };
+            cases.push({ mode: LONG, step: true, at: 0, rflags: 0x202, registers, bytes: code, pokes: [], ...flags });
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+
 // ---- facts from iced-x86 ----
 
 /** iced-x86's RflagsBits to RFLAGS. */

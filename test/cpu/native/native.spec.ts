@@ -7,7 +7,7 @@
  * or GS base, and branches that end at a code segment's limit.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Cases, decimalCases, formsOf, LEFT_OUT, makeImage } from './cases.ts';
+import { Cases, decimalCases, divisionCases, formsOf, LEFT_OUT, makeImage } from './cases.ts';
 import { differences, report } from './compare.ts';
 import { BITS, CODE16, COMPAT32, LONG, type Mode, type NativeCase } from './layout.ts';
 import { Model } from './model.ts';
@@ -65,6 +65,9 @@ describe('rows of the opcode table', () => {
 describe.runIf(!reason)('the core and the processor', () => {
   beforeAll(compile);
 
+  it('agree on divisions at the edges', () => {
+    none(compare(LONG, SEED, divisionCases()));
+  });
   it('agree on the decimal adjustments of every AL', () => {
     none(compare(COMPAT32, SEED, decimalCases()));
   });
