@@ -19,6 +19,8 @@ export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type Swit
 export type { KvmTraceEvent, KvmTraceEventName } from './kvm/trace.ts';
 export type {
   ExitRecord,
+  FastpathCompletion,
+  FastpathOutcome,
   FastpathVerdict,
   KvmObserver,
   KvmOptions,

@@ -114,7 +114,15 @@ describe('evaluate', () => {
         { event: 'kvm_apic_accept_irq', vcpu: 0, apicid: 2, deliveryMode: 0, triggerMode: 0, vector: 0xd2 },
       ],
       memory: Uint8Array.from({ length: 64 }, (_, i) => i),
-      exits: [exitOf('msr_write', {}, {}, { fastpath: { taken: false, reason: 'logical destination' } })],
+      exits: [
+        exitOf(
+          'msr_write',
+          {},
+          {},
+          { vcpu: 2, fastpath: { taken: true, reason: 'taken', completion: 'REENTER_GUEST' } },
+        ),
+        exitOf('msr_write', {}, {}, { fastpath: { taken: false, reason: 'logical destination' } }),
+      ],
     },
   );
 
@@ -152,6 +160,11 @@ describe('evaluate', () => {
     'vcpu[1].counters.hypercalls = 0',
     'fastpath = 2',
     'fastpath.reason = "logical destination"',
+    'vcpu[2].fastpath.completion = REENTER_GUEST',
+    'fastpath.completion != EXIT_HANDLED',
+    'events.kvm_apic_accept_irq = 2',
+    'vcpu[1].events.kvm_apic_accept_irq = 0',
+    'events.kvm_eoi = 0',
     'console = "ok\\n"',
     'reports = [1, -22]',
     'vcpu[1].reports = [0xffffffea]',
@@ -185,6 +198,8 @@ describe('evaluate', () => {
     ['bug = CVE-2018-16881', 'none', 'CVE-2018-16881'],
     ['vcpu[1].fastpath.reason = "taken"', 'the fastpath was never asked', '"taken"'],
     ['vcpu[1].fastpath.reason != "taken"', 'the fastpath was never asked', '!= "taken"'],
+    ['vcpu[1].fastpath.completion = EXIT_HANDLED', 'the fastpath was never taken', 'EXIT_HANDLED'],
+    ['events.kvm_apic_accept_irq = 3', '2', '3'],
     ['memory[62].u32 = 0', 'the address is outside RAM', '0'],
     ['memory[4].u8 = -1', '4', '0xff (-1)'],
     ['exits.hypercall = 2', '1', '2'],
@@ -299,6 +314,9 @@ describe('validateExpectations', () => {
     );
     expect(validate('# expect: irr = {first..counter}')).toThrow('a.S:1: the program has no symbol "first"');
     expect(validate('# expect: exits.vmcal = 0')).toThrow('a.S:1: unknown exit "vmcal"; did you mean "vmcall"?');
+    expect(validate('# expect: events.kvm_apic_api = 0')).toThrow(
+      'a.S:1: unknown event "kvm_apic_api"; did you mean "kvm_apic_ipi"?',
+    );
     expect(validate('# expect[kvm>=3.2]: rax = 0')).toThrow(/^a\.S:1: unknown KVM era '3\.2'/);
   });
 });

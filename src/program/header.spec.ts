@@ -228,6 +228,8 @@ describe('parseExpectation', () => {
     ['preserved rbx, cr0', '"preserved" knows general registers, rip and rflags, not cr0'],
     ['preserved rbx, r88', 'unknown register "r88"; did you mean "r8"?'],
     ['preserved r11-r8', 'register range r11-r8 runs backwards'],
+    ['events = 1', '"events" needs a name, as in events.kvm_apic_ipi'],
+    ['fastpath.completion = REENTER', '"REENTER" is none of SKIP_EMUL_INS, REENTER_GUEST, EXIT_HANDLED'],
     ['vcpu[1].mp = sleeping', '"sleeping" is none of runnable, uninitialized, init-received, halted'],
     [
       'end = halt',

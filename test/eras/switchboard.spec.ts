@@ -356,6 +356,15 @@ describe('local APIC registers', () => {
       ['5.18', 0x7_0000_0041n],
     ],
   );
+  row(
+    'SELF IPI: destination in kvm_apic_ipi',
+    { source: `${wrmsr(0x830, 0x41, 7)}${wrmsr(0x83f, 0x40)}hlt` },
+    (run) => run.trace.flatMap((event) => (event.event === 'kvm_apic_ipi' ? [event.destId] : [])),
+    [
+      ['4.19-rc1', [7, 7]],
+      ['5.18', [7, 0]],
+    ],
+  );
   row('SELF IPI: events', { source: `${wrmsr(0x83f, 0x40)}hlt` }, order, {
     intel: [
       ['4.19-rc1', 'exit SELF=40 ICR=40040 ipi accept msr entry'],
@@ -675,6 +684,7 @@ describe('counters of one exit', () => {
   row('every exit of the ICR fastpath is counted', { ...FOUR, source: icr(0x40, 1) }, counters('exits'), [
     ['4.19-rc1', [2]],
   ]);
+  row('INVD does nothing, fastpath or not', { source: 'invd\nhlt' }, counters('exits'), [['4.19-rc1', [2]]]);
   row('HLT', { source: 'hlt' }, counters('exits', 'halt_exits', 'halt_wakeup'), [['4.19-rc1', [1, 1, 0]]]);
   row(
     'a sleeper that is woken',
