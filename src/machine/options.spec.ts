@@ -51,6 +51,13 @@ describe('resolveOptions', () => {
     [{ vendor: 'via' as never }, 'vendor must be one of intel, amd, not via'],
     [{ vcpus: 2, apicIds: [0] }, '1 APIC ids are given for 2 vCPUs'],
     [{ apicIds: [-1] }, 'an APIC id must be a whole number from 0 to 4294967294, not -1'],
+    [{ exitHypercalls: 12 }, 'exitHypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12'],
+    [{ hypercallReturns: [] }, "hypercallReturns must list numbers or 'untouched'"],
+    [
+      { hypercallReturns: [0.5] },
+      'a value of hypercallReturns must be a whole number from -9007199254740991 to 9007199254740991, not 0.5',
+    ],
+    [{ wallClock: -1 }, 'wallClock must be a whole number from 0 to 4294967295 seconds, not -1'],
   ])('refuses %j', (options, message) => {
     expect(() => resolveOptions(options)).toThrow(new KvmscopeError('usage', message));
   });

@@ -34,6 +34,8 @@ const ERRORS: ReadonlyMap<number, string> = new Map([
 /** Model-specific registers a reader meets here, by their SDM or Linux name. */
 const MSRS: ReadonlyMap<number, string> = new Map([
   [0x10, 'IA32_TIME_STAMP_COUNTER'],
+  [0x11, 'MSR_KVM_WALL_CLOCK'],
+  [0x12, 'MSR_KVM_SYSTEM_TIME'],
   [0x1b, 'IA32_APIC_BASE'],
   [0x3b, 'IA32_TSC_ADJUST'],
   [0x8b, 'IA32_BIOS_SIGN_ID'],
@@ -67,6 +69,7 @@ const MSRS: ReadonlyMap<number, string> = new Map([
   [0x4b564d05, 'MSR_KVM_POLL_CONTROL'],
   [0x4b564d06, 'MSR_KVM_ASYNC_PF_INT'],
   [0x4b564d07, 'MSR_KVM_ASYNC_PF_ACK'],
+  [0x4b564d08, 'MSR_KVM_MIGRATION_CONTROL'],
   [0xc0000080, 'IA32_EFER'],
 ]);
 

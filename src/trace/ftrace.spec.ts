@@ -156,6 +156,33 @@ describe('the other events', () => {
     ],
     ['kvm_cr', { vcpu: 0, event: 'kvm_cr', write: true, cr: 8, value: 2n }, 'cr_write 8 = 0x2'],
     ['kvm_userspace_exit', { vcpu: 0, event: 'kvm_userspace_exit', reason: 'KVM_EXIT_IO' }, 'reason KVM_EXIT_IO (2)'],
+    [
+      'kvm_pvclock_update',
+      {
+        vcpu: 1,
+        event: 'kvm_pvclock_update',
+        vcpuId: 17,
+        version: 3,
+        tscTimestamp: 0x1234n,
+        systemTime: 0x56n,
+        mul: 0x80000000,
+        shift: -1,
+        flags: 1,
+      },
+      'vcpu_id 17, pvclock { version 3, tsc_timestamp 0x1234, system_time 0x56, ' +
+        'tsc_to_system_mul 0x80000000, tsc_shift -1, flags 0x1 }',
+    ],
+    [
+      'kvm_pv_tlb_flush',
+      { vcpu: 1, event: 'kvm_pv_tlb_flush', vcpuId: 17, needFlush: true },
+      'vcpu 17 need_flush_tlb true',
+    ],
+    [
+      'kvm_async_pf_not_present',
+      { vcpu: 0, event: 'kvm_async_pf_not_present', token: 0x1001, gva: 0x1001n },
+      'token 0x1001 gva 0x1001',
+    ],
+    ['kvm_async_pf_ready', { vcpu: 0, event: 'kvm_async_pf_ready', token: 1, gva: 1n }, 'token 0x1 gva 0x1'],
   ];
   it.each(cases)('%s', (_name, event, text) => {
     expect(formatEvent(event, NEWEST)).toBe(text);

@@ -140,7 +140,15 @@ export function notebookExit(record: ExitRecord, ordinal: number, run: RunResult
 }
 
 /** Events that tell of a vCPU while no exit is being handled: what it takes along into the guest. */
-const BETWEEN = new Set(['kvm_inj_virq', 'kvm_inj_nmi', 'kvm_inj_exception', 'kvm_pv_eoi']);
+const BETWEEN = new Set([
+  'kvm_inj_virq',
+  'kvm_inj_nmi',
+  'kvm_inj_exception',
+  'kvm_pv_eoi',
+  'kvm_pv_tlb_flush',
+  'kvm_pvclock_update',
+  'kvm_async_pf_ready',
+]);
 
 /** By exit ordinal from 0, those events of the trace that follow it and belong to no exit. */
 function eventsBetween(run: RunResult, limit: number): Map<number, KvmTraceEvent[]> {

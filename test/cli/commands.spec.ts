@@ -117,6 +117,13 @@ describe('run', () => {
     expect(kvmscope('run', THREE).stdout).toBe(plain.stdout);
   });
 
+  it('hands MAP_GPA_RANGE to user space on request', async () => {
+    const path = temporaryFile('map.S', '    .code64\n    mov eax, 12\n    mov ecx, 1\n    vmcall\n    hlt\n');
+    const report = async (...flags: string[]): Promise<string> => (await inProcess(['run', path, ...flags])).stdout;
+    expect(await report()).not.toContain('KVM_EXIT_HYPERCALL');
+    expect(await report('--exit-hypercalls', '0x1000')).toContain('reason KVM_EXIT_HYPERCALL (3)');
+  });
+
   it('takes the machine from options where they are given', async () => {
     const path = temporaryFile('id.S', '    .code64\n    mov ecx, 0x802\n    rdmsr\n    out 0xe8, eax\n    hlt\n');
     const { status, stdout } = await inProcess([
