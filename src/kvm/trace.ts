@@ -46,6 +46,15 @@ export type KvmTraceEvent = { readonly vcpu: number } & (
       readonly triggerMode: 0 | 1;
       readonly vector: number;
     }
+  | {
+      /** The interrupt was posted: no exit at the target. */
+      readonly event: 'kvm_apicv_accept_irq';
+      /** vcpu_id of the target. */
+      readonly apicid: number;
+      readonly deliveryMode: number;
+      readonly triggerMode: 0 | 1;
+      readonly vector: number;
+    }
   | { readonly event: 'kvm_eoi'; readonly apicid: number /** -1 if nothing was in service. */; readonly vector: number }
   | { readonly event: 'kvm_pv_eoi'; readonly apicid: number; readonly vector: number }
   | { readonly event: 'kvm_inj_virq'; readonly irq: number; readonly soft: boolean; readonly reinjected: boolean }
@@ -109,6 +118,7 @@ const NAMES: Readonly<Record<KvmTraceEventName, true>> = {
   kvm_apic: true,
   kvm_apic_ipi: true,
   kvm_apic_accept_irq: true,
+  kvm_apicv_accept_irq: true,
   kvm_eoi: true,
   kvm_pv_eoi: true,
   kvm_inj_virq: true,

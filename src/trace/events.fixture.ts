@@ -24,6 +24,7 @@ export const EVERY_EVENT: readonly KvmTraceEvent[] = [
   { vcpu: 0, event: 'kvm_apic_ipi', icrLow: 0xc_cd30, destId: 0xffff_ffff },
   { vcpu: 0, event: 'kvm_apic_accept_irq', apicid: 70, deliveryMode: 1, triggerMode: 1, vector: 209 },
   { vcpu: 0, event: 'kvm_apic_accept_irq', apicid: 5, deliveryMode: 4, triggerMode: 0, vector: 0 },
+  { vcpu: 0, event: 'kvm_apicv_accept_irq', apicid: 70, deliveryMode: 0, triggerMode: 0, vector: 241 },
   { vcpu: 0, event: 'kvm_eoi', apicid: 16, vector: -1 },
   { vcpu: 0, event: 'kvm_pv_eoi', apicid: 1, vector: 236 },
   { vcpu: 0, event: 'kvm_inj_virq', irq: 0xd1, soft: false, reinjected: true },

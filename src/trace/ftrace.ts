@@ -121,6 +121,9 @@ export const exceptionName = (vector: number): string => EXCEPTIONS.get(vector) 
 /** `APIC_ICR`, or the offset in hexadecimal. */
 export const apicRegisterName = (offset: number): string => APIC_REGISTERS.get(offset) ?? hex(offset);
 
+const acceptText = (e: EventOf<'kvm_apic_accept_irq' | 'kvm_apicv_accept_irq'>): string =>
+  `apicid ${e.apicid.toString(16)} vec ${e.vector} (${DELIVERY_MODES[e.deliveryMode & 7]}|${e.triggerMode ? 'level' : 'edge'})`;
+
 const FORMATTERS: Formatters = {
   // rip since v5.10 (b2d522552c75), event injection since v6.14 (3e633e7e7d07).
   kvm_entry: (e, kernel, dialect) => {
@@ -155,8 +158,8 @@ const FORMATTERS: Formatters = {
     ];
     return `dst ${icr.destination.toString(16)} vec ${icr.vector} (${words.join('|')})`;
   },
-  kvm_apic_accept_irq: (e) =>
-    `apicid ${e.apicid.toString(16)} vec ${e.vector} (${DELIVERY_MODES[e.deliveryMode & 7]}|${e.triggerMode ? 'level' : 'edge'})`,
+  kvm_apic_accept_irq: acceptText,
+  kvm_apicv_accept_irq: acceptText,
   kvm_eoi: (e) => `apicid ${e.apicid.toString(16)} vector ${e.vector}`,
   kvm_pv_eoi: (e) => `apicid ${e.apicid.toString(16)} vector ${e.vector}`,
   // Soft interrupts and re-injection are told apart since v6.0.

@@ -180,6 +180,22 @@ describe('a multicast', () => {
   });
 });
 
+it('a posted interrupt’s arrow ends where the hardware takes over', () => {
+  const posted: KvmTraceEvent = {
+    ...{ vcpu: 0, event: 'kvm_apicv_accept_irq', apicid: 8, deliveryMode: 0, triggerMode: 0, vector: 0xd1 },
+  };
+  const { flows, ended, counters } = view({ ...RUN, trace: [accept(8), posted, accept(8)], times: [1, 2, 3] });
+  expect([...flows.values()]).toEqual([
+    ['CPU 0/KVM: kvm_apic_accept_irq', 'CPU 1/KVM: accept 0xd1', 'CPU 1/KVM: posted'],
+    ['CPU 0/KVM: kvm_apic_accept_irq', 'CPU 1/KVM: accept 0xd1'],
+  ]);
+  expect(ended).toEqual(new Set([1]));
+  expect(counters.get('vCPU 1 messages')).toEqual([
+    [1, 1],
+    [3, 2],
+  ]);
+});
+
 it('every event appears on its vCPU with KVM’s text', () => {
   const run = everyEvent('7.1', 'amd');
   const { slices, unfinished } = view(run);

@@ -4,7 +4,7 @@
  * One thread track per vCPU. `guest` slices last from kvm_entry to kvm_exit, slices named after the exit's reason from kvm_exit to the next
  * kvm_entry of that vCPU; every other event is an instant of its name with KVM's text as annotation. An accepted interrupt is an instant
  * `accept` on the target's track too, and a flow arrow leads to it from the sender's event, and on to the kvm_inj_virq that injects its
- * vector. Counters per vCPU: exits, and interrupt messages that reached its APIC.
+ * vector, or to `posted` where the hardware delivers it. Counters per vCPU: exits, and interrupt messages that reached its APIC.
  */
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import { Bytes } from './bytes.ts';
@@ -210,6 +210,20 @@ export function perfettoTrace(run: TimedTrace): Uint8Array {
     writer.counter(acceptCounter(target), time, timeline.accepted);
   };
 
+  /** Ends the flow of a message at whatever delivers its vector: an instant on the target's track. */
+  const deliver = (event: KvmTraceEvent, target: number, vector: number, time: number, name: string): void => {
+    const { pending } = timelines[target];
+    const flow = pending.get(vector);
+    pending.delete(vector);
+    const lastFlows = flow === undefined ? [] : [flow];
+    writer.event(TYPE.instant, thread(target), time, {
+      name,
+      category: 'kvm',
+      text: formatEvent(event, run),
+      lastFlows,
+    });
+  };
+
   for (const [i, event] of run.trace.entries()) {
     const time = run.times[i];
     const timeline = timelines[event.vcpu];
@@ -226,14 +240,14 @@ export function perfettoTrace(run: TimedTrace): Uint8Array {
       case 'kvm_apic_accept_irq':
         accept(event, time);
         break;
-      case 'kvm_inj_virq': {
-        const flow = timeline.pending.get(event.irq);
-        const lastFlows = flow === undefined ? [] : [flow];
-        timeline.pending.delete(event.irq);
-        const text = formatEvent(event, run);
-        writer.event(TYPE.instant, track, time, { name: event.event, category: 'kvm', text, lastFlows });
+      case 'kvm_apicv_accept_irq':
+        // Follows the kvm_apic_accept_irq of the same message.
+        writer.event(TYPE.instant, track, time, { name: event.event, category: 'kvm', text: formatEvent(event, run) });
+        deliver(event, indexOf.get(event.apicid) ?? event.vcpu, event.vector, time, 'posted');
         break;
-      }
+      case 'kvm_inj_virq':
+        deliver(event, event.vcpu, event.irq, time, event.event);
+        break;
       default:
         writer.event(TYPE.instant, track, time, { name: event.event, category: 'kvm', text: formatEvent(event, run) });
     }

@@ -79,6 +79,18 @@ const eoi = (): Row<EventOf<'kvm_eoi'> | EventOf<'kvm_pv_eoi'>> => ({
   print: '"apicid %x vector %d", REC->apicid, REC->vector',
 });
 
+const accept = (): Row<EventOf<'kvm_apic_accept_irq'> | EventOf<'kvm_apicv_accept_irq'>> => ({
+  fields: [
+    ['__u32', 'apicid', (e) => e.apicid],
+    ['__u16', 'dm', (e) => e.deliveryMode << 8],
+    ['__u16', 'tm', (e) => e.triggerMode << 15],
+    ['__u8', 'vec', (e) => e.vector],
+  ],
+  print:
+    `"apicid %x vec %u (%s|%s)", REC->apicid, REC->vec, __print_symbolic((REC->dm >> 8 & 0x7), ${MODE_SYMBOLS}), ` +
+    'REC->tm ? "level" : "edge"',
+});
+
 const pageFault = (): Row<EventOf<'kvm_async_pf_not_present'> | EventOf<'kvm_async_pf_ready'>> => ({
   fields: [
     ['__u64', 'token', (e) => e.token],
@@ -190,17 +202,8 @@ const ROWS: Rows = {
       '(REC->icr_low & (1<<15)) ? "level" : "edge", ' +
       `__print_symbolic((REC->icr_low >> 18 & 0x3), ${SHORTHAND_SYMBOLS})`,
   }),
-  kvm_apic_accept_irq: () => ({
-    fields: [
-      ['__u32', 'apicid', (e) => e.apicid],
-      ['__u16', 'dm', (e) => e.deliveryMode << 8],
-      ['__u16', 'tm', (e) => e.triggerMode << 15],
-      ['__u8', 'vec', (e) => e.vector],
-    ],
-    print:
-      `"apicid %x vec %u (%s|%s)", REC->apicid, REC->vec, __print_symbolic((REC->dm >> 8 & 0x7), ${MODE_SYMBOLS}), ` +
-      'REC->tm ? "level" : "edge"',
-  }),
+  kvm_apic_accept_irq: accept,
+  kvm_apicv_accept_irq: accept,
   kvm_eoi: eoi,
   kvm_pv_eoi: eoi,
   kvm_inj_virq: (kernel) =>
