@@ -178,6 +178,29 @@ const TABLE = {
     '',
   ),
 
+  // ---- hardware assistance ----
+  apicvAcceptTraced: since('5.17', 'kvm_apicv_accept_irq is traced when an interrupt is posted', ''),
+  apicWriteRaw: since(
+    '5.18',
+    'a trapped APIC write is taken from the page as it stands; before: by a traced register read',
+    '',
+  ),
+  avicReplaysIcr: until('5.18', 'an incomplete AVIC IPI writes ICR2 and ICR again; after: only sends', ''),
+  ipiVirtualization: since('6.0', 'Intel IPI virtualization is used', 'd588bb9be1da'),
+  x2avic: since('6.0', 'AVIC works in x2APIC mode; before: x2APIC inhibits it', ''),
+  apicvInhibitedByApicBase: since('6.0', 'a changed xAPIC id or APIC base address switches APICv and AVIC off', ''),
+  apicvIdInhibitClears: since('6.3', 'APICv comes back when the xAPIC ids are right again', 'd471bd853d38'),
+  apicvReadsChecked: since(
+    '6.3',
+    'Intel APICv: RDMSR of an x2APIC MSR that is no register raises #GP; before: the processor reads its page',
+    'b223649576fc',
+  ),
+  avicInvalidTargetSent: since(
+    '6.3',
+    'AVIC: an IPI with a target that does not exist is sent by KVM; before: lost',
+    '5aede752a839',
+  ),
+
   // ---- WRMSR fastpath ----
   fastpath: since('5.6', 'WRMSR exits are offered to the fastpath', '1e9e2622a149'),
   // Pulled after 5.6-rc7.

@@ -23,7 +23,23 @@ export const EXIT_NESTED_PAGE_FAULT = 19;
 export const EXIT_WBINVD = 20;
 export const EXIT_XSETBV = 21;
 export const EXIT_PREEMPTION_TIMER = 22;
-export const EXIT_KINDS = 23;
+/** An access to the APIC page that the hardware does not perform, before the instruction. */
+export const EXIT_APIC_ACCESS = 23;
+/** An EOI that the hardware has performed (Intel) or leaves to KVM (AMD), after the instruction. */
+export const EXIT_EOI_INDUCED = 24;
+/** A write to an APIC register that the hardware has only stored, after the instruction. */
+export const EXIT_APIC_WRITE = 25;
+/** An IPI that the hardware did not complete, after the instruction. */
+export const EXIT_INCOMPLETE_IPI = 26;
+export const EXIT_KINDS = 27;
+
+// What handling an exit leads to.
+/** Go round the loop: evaluate events, enter again. */
+export const NEXT = 0;
+/** This was no exit as far as KVM is concerned: go on in the guest. */
+export const RESUME = 1;
+/** Return `result`. */
+export const RETURN = 2;
 
 /** A row of a vendor's exit table. */
 export interface VendorExit {

@@ -396,6 +396,18 @@ export class Lapic {
     return 1;
   }
 
+  /** Sets `vector` in IRR whatever SVR says: what the processor does for an IPI that it sends or posts itself. */
+  request(vector: number): void {
+    this.registers[IRR + (vector >> 5)] |= 1 << (vector & 31);
+    this.irrPending = true;
+  }
+
+  /** Whether the vector that an EOI would end is level-triggered. */
+  get levelInService(): boolean {
+    const vector = highest(this.registers, ISR);
+    return vector >= 0 && ((this.registers[TMR + (vector >> 5)] >>> (vector & 31)) & 1) === 1;
+  }
+
   // ---- timer ----
 
   /**

@@ -155,6 +155,13 @@ export class Observation {
     this.emit({ event: 'kvm_apic_accept_irq', vcpu: thread, apicid, deliveryMode, triggerMode, vector });
   }
 
+  /** `thread`: index of the vCPU that sends. */
+  apicvAccept(thread: number, target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
+    const triggerMode = trigger !== 0 ? 1 : 0;
+    const apicid = target.vcpuId;
+    this.emit({ event: 'kvm_apicv_accept_irq', vcpu: thread, apicid, deliveryMode, triggerMode, vector });
+  }
+
   eoi(vcpu: KvmVcpu, vector: number): void {
     this.emit({ event: 'kvm_eoi', vcpu: vcpu.index, apicid: vcpu.apicId, vector });
   }

@@ -32,6 +32,11 @@ const rows: readonly (readonly [kind: number, code: number, name: string])[] = [
   [X.EXIT_XSETBV, 0x8d, 'xsetbv'],
   // SVM has no preemption timer: the host's own timer interrupts the guest.
   [X.EXIT_PREEMPTION_TIMER, 0x60, 'interrupt'],
+  // AVIC has one code for what comes before the instruction and what comes after it.
+  [X.EXIT_APIC_ACCESS, 0x402, 'avic_unaccelerated_access'],
+  [X.EXIT_EOI_INDUCED, 0x402, 'avic_unaccelerated_access'],
+  [X.EXIT_APIC_WRITE, 0x402, 'avic_unaccelerated_access'],
+  [X.EXIT_INCOMPLETE_IPI, 0x401, 'avic_incomplete_ipi'],
 ];
 
 /** By exit kind. */

@@ -25,8 +25,17 @@ export interface KvmOptions {
   readonly wallClock?: number;
   /** `vector_hashing` module parameter. Default true. */
   readonly vectorHashing?: boolean;
+  /**
+   * APIC virtualization of an Intel host: off (default), on, or on with IPI virtualization (v6.0 and later). The
+   * `enable_apicv` and `enable_ipiv` module parameters.
+   */
+  readonly apicv?: ApicvMode;
+  /** AVIC of an AMD host, with x2AVIC (v6.0 and later): the `avic` module parameter. Default false. */
+  readonly avic?: boolean;
   readonly observer?: KvmObserver;
 }
+
+export type ApicvMode = 'off' | 'on' | 'ipiv';
 
 /** Receives what happens while vCPUs run. Absent in hot runs: nothing is recorded then. */
 export interface KvmObserver {

@@ -20,7 +20,8 @@ it.each<[kind: number, reason: number, name: string]>([
 
 it('has a row for every kind, with names that differ', () => {
   expect(VMX_EXITS).toHaveLength(X.EXIT_KINDS);
-  expect(new Set(VMX_EXITS.map((exit) => exit.name)).size).toBe(X.EXIT_KINDS);
+  // An incomplete IPI is an APIC write.
+  expect(new Set(VMX_EXITS.map((exit) => exit.name)).size).toBe(X.EXIT_KINDS - 1);
 });
 
 it('encodes VMCALL', () => {

@@ -27,6 +27,11 @@ const rows: readonly (readonly [kind: number, reason: number, name: string])[] =
   [X.EXIT_WBINVD, 54, 'wbinvd'],
   [X.EXIT_XSETBV, 55, 'xsetbv'],
   [X.EXIT_PREEMPTION_TIMER, 52, 'preemption_timer'],
+  [X.EXIT_APIC_ACCESS, 44, 'apic_access'],
+  [X.EXIT_EOI_INDUCED, 45, 'eoi_induced'],
+  [X.EXIT_APIC_WRITE, 56, 'apic_write'],
+  // IPI virtualization has no exit of its own.
+  [X.EXIT_INCOMPLETE_IPI, 56, 'apic_write'],
 ];
 
 /** By exit kind. */

@@ -4,8 +4,9 @@
  *
  * The loop allocates nothing for a hypercall or an MSR write unless an observer listens.
  *
- * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), APICv and AVIC, I/O APIC, PIC and
- * PIT, nested guests, Hyper-V and Xen interfaces, user-space MSR
+ * Hardware help for local APICs (APICv, AVIC) is in `hardware-apic.ts`; without it this file asks `assist` for nothing.
+ *
+ * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), I/O APIC, PIC and PIT, nested guests, Hyper-V and Xen interfaces, user-space MSR
  * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
  */
 import {
@@ -44,7 +45,9 @@ import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
 import * as X from './exits.ts';
+import { NEXT, RESUME, RETURN } from './exits.ts';
 import { deadlineFastpath, icrVerdict, MSR_TSC_DEADLINE, MSR_X2APIC_ICR, VERDICT } from './fastpath.ts';
+import { type ApicvInhibit, HardwareApic, type HardwareKind, hardwareKind, NOT_HANDLED } from './hardware-apic.ts';
 import {
   EXIT_TO_USER,
   HOST_BUG,
@@ -54,7 +57,7 @@ import {
   KVM_ENOSYS,
   KVM_EPERM,
 } from './hypercall.ts';
-import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED } from './icr.ts';
+import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } from './icr.ts';
 import { Router } from './irq-comm.ts';
 import {
   APIC_ICR,
@@ -100,6 +103,8 @@ const QUIRK_FIX_HYPERCALL_INSN = 1 << 5;
 const QUIRK_MWAIT_NEVER_UD = 1 << 6;
 
 const X2APIC_MSR_FIRST = 0x800;
+/** Last MSR that a processor takes for an x2APIC register. */
+const X2APIC_MSR_LAST = 0x8ff;
 const APIC_PAGE = 0xfff;
 
 const VECTOR_DB = 1;
@@ -124,14 +129,6 @@ const INFO_EXCEPTION = 0x80000300;
 const INFO_ERROR_CODE = 0x800;
 /** The host's reschedule vector, which kicks a vCPU out of the guest. */
 const RESCHEDULE_VECTOR = 0xfd;
-
-// What handling an exit leads to.
-/** Go round the loop: evaluate events, enter again. */
-const NEXT = 0;
-/** This was no exit as far as KVM is concerned: go on in the guest. */
-const RESUME = 1;
-/** Return `result`. */
-const RETURN = 2;
 
 const BUDGET: VcpuRunResult = Object.freeze({ kind: 'budget' });
 const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
@@ -160,6 +157,8 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly pvVm: PvVm;
   /** Null: nobody listens. */
   readonly trace: Observation | null;
+  /** Interrupt messages given to local APICs so far. */
+  messages = 0;
 
   private readonly disabledQuirks: number;
   private readonly inKernelApic: boolean;
@@ -167,6 +166,8 @@ export class Kvm implements HypercallContext, MsrContext {
   private readonly exitTable: readonly VendorExit[];
   private readonly nativeHypercall: Uint8Array;
   private readonly router: Router;
+  /** Hardware help for local APICs; null: the host has none. */
+  private readonly assist: HardwareApic | null;
   /** kvm_exit comes before the fastpath's events. */
   private readonly exitTracedFirst: boolean;
   private readonly deadlineIsFast: boolean;
@@ -234,6 +235,46 @@ export class Kvm implements HypercallContext, MsrContext {
       sink: this,
     });
     if (!this.inKernelApic) for (const { lapic } of this.vcpus) lapic.setBase(0, 0);
+    const hardware = hardwareKind(era, cpu.vendor, options.apicv ?? 'off', options.avic ?? false);
+    this.assist = hardware === null ? null : this.makeAssist(hardware);
+    this.assist?.recalculate();
+  }
+
+  private makeAssist(kind: HardwareKind): HardwareApic {
+    const { era, vendor, vcpus, trace, inKernelApic } = this;
+    return new HardwareApic(kind, {
+      ...{ era, vendor, vcpus, trace, inKernelApic },
+      apicMap: () => this.router.apicMap(),
+      leave: (vcpu, exitKind, info1, info2) => this.leave(vcpu, exitKind, info1, info2, 0),
+      skipSilently: (vcpu) => this.skipSilently(vcpu),
+      raiseGp: (vcpu) => this.inject(vcpu, (INFO_EXCEPTION | INFO_ERROR_CODE | VECTOR_GP) >>> 0, 0),
+      injectVector: (vcpu, vector) => this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0),
+      accessMemory: (vcpu, exit) => this.accessMemory(vcpu, exit),
+      writeX2Icr: (vcpu, lo, hi) => this.writeX2Icr(vcpu, lo, hi),
+      writeApicRegister: (vcpu, offset, value) => this.writeApicRegister(vcpu, offset, value),
+      wakeUp: (vcpu) => this.wakeUp(vcpu),
+      kickOut: (vcpu) => this.kickOut(vcpu),
+    });
+  }
+
+  /** Whether APICv or AVIC is in use now. */
+  get apicvActive(): boolean {
+    return this.assist?.active ?? false;
+  }
+
+  /** Why APICv or AVIC, which the host has, is not in use; empty if it is, or if there is none. */
+  get apicvInhibits(): readonly ApicvInhibit[] {
+    return this.assist?.inhibits ?? [];
+  }
+
+  /**
+   * Sets whether an EOI of `vector` at vCPU `index` leaves the guest under APICv, as the routes of an I/O APIC would (the
+   * EOI-exit bitmap of the VMCS).
+   */
+  setEoiExit(index: number, vector: number, on = true): void {
+    const { index: at } = this.vcpu(index);
+    if (on) this.assist?.eoiExits[at].add(vector);
+    else this.assist?.eoiExits[at].delete(vector);
   }
 
   // ---- the ioctls ----
@@ -352,7 +393,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** KVM_SET_LAPIC: 64 registers, slot = offset / 16. */
   setLapic(index: number, registers: Uint32Array): void {
     this.vcpu(index).lapic.load(registers);
-    this.router.invalidateMap();
+    this.mapChanged();
   }
 
   /** KVM_KVMCLOCK_CTRL: the guest was paused; its next kvmclock record says so. False: it has no kvmclock. */
@@ -415,6 +456,7 @@ export class Kvm implements HypercallContext, MsrContext {
         if (this.finishInstruction(vcpu) === RETURN) return this.result;
         left -= state.steps - steps;
         steps = state.steps;
+        inGuest &&= vcpu.mode === IN_GUEST;
         continue;
       }
       if (clock.next !== Number.POSITIVE_INFINITY) this.expireTimers();
@@ -437,6 +479,7 @@ export class Kvm implements HypercallContext, MsrContext {
       } else if (left <= 0) {
         return BUDGET;
       }
+      if (this.assist?.active) this.assist.beforeEntry(vcpu);
       // Whosever timer is next, it expires on time.
       const slice = clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, clock.next - clock.now);
       const exit = cpu.run(vcpu.index, slice);
@@ -466,9 +509,11 @@ export class Kvm implements HypercallContext, MsrContext {
     state.window = 0;
     const exit = this.cpu.run(vcpu.index, 1);
     state.window = window;
-    if (exit.reason === 'mmio') return this.accessMemory(vcpu, exit);
+    // If the first access was no exit, this one may be.
+    if (exit.reason === 'mmio') return vcpu.mode === IN_GUEST ? this.mmio(vcpu, exit) : this.accessMemory(vcpu, exit);
     if (exit.reason === 'io') return this.accessPort(vcpu, exit);
     vcpu.finishing = false;
+    this.assist?.trap(vcpu);
     this.trace?.close(vcpu);
     return exit.reason === 'budget' ? NEXT : this.handleExit(vcpu, exit);
   }
@@ -578,7 +623,8 @@ export class Kvm implements HypercallContext, MsrContext {
     if (vector < 0) return;
     lapic.timer.delivered();
     this.trace?.accept(vcpu.index, lapic, MODE_FIXED, vector, 0);
-    lapic.accept(MODE_FIXED, vector, 1, 0);
+    if (this.assist?.active) this.assist.accept(lapic, vcpu.index, MODE_FIXED, vector, 1, 0);
+    else lapic.accept(MODE_FIXED, vector, 1, 0);
   }
 
   // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
@@ -611,6 +657,8 @@ export class Kvm implements HypercallContext, MsrContext {
       }
       if (vcpu.nmiLatched > 0) state.window |= WINDOW_NMI;
     }
+    // The processor delivers interrupts and performs EOIs itself.
+    if (this.assist?.active) return;
     const vector = lapic.deliverable();
     if (vector >= 0) {
       if (canInject && vcpu.interruptAllowed) {
@@ -689,7 +737,7 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.pv.reset();
     state.reset('init', signature(this.vendor));
     state.window = 0;
-    this.router.invalidateMap();
+    this.mapChanged();
   }
 
   // ---- after an exit ----
@@ -719,6 +767,7 @@ export class Kvm implements HypercallContext, MsrContext {
       case 'io':
         return this.io(vcpu, exit);
       case 'interrupt-window':
+        if (this.assist?.active) return RESUME;
         this.leave(vcpu, X.EXIT_INTERRUPT_WINDOW, 0n, 0n, 0);
         vcpu.counters.irq_window_exits++;
         return this.windowOpen(vcpu, WINDOW_INTERRUPT);
@@ -893,6 +942,10 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
     const { msr, dataLo, dataHi } = exit;
+    if (this.assist !== null) {
+      const next = this.assistedWrmsr(this.assist, vcpu, msr, dataLo, dataHi);
+      if (next !== NOT_HANDLED) return next;
+    }
     this.count(vcpu, X.EXIT_WRMSR);
     this.trace?.open(vcpu, X.EXIT_WRMSR);
     if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
@@ -969,8 +1022,26 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace?.exit(vcpu, X.EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
   }
 
+  /** A WRMSR that the hardware may perform without an exit, or with one of its own. */
+  private assistedWrmsr(assist: HardwareApic, vcpu: KvmVcpu, msr: number, lo: number, hi: number): number {
+    if (!assist.active || msr < X2APIC_MSR_FIRST || msr > X2APIC_MSR_LAST) return NOT_HANDLED;
+    return assist.wrmsr(vcpu, (msr - X2APIC_MSR_FIRST) << 4, lo, hi);
+  }
+
+  /** True: the hardware has answered, and the value is in RDX:RAX. */
+  private assistedRdmsr(assist: HardwareApic, vcpu: KvmVcpu, msr: number): boolean {
+    if (!assist.active || msr < X2APIC_MSR_FIRST || msr > X2APIC_MSR_LAST) return false;
+    const offset = (msr - X2APIC_MSR_FIRST) << 4;
+    const value = assist.rdmsr(vcpu, offset);
+    if (value === NOT_HANDLED) return false;
+    vcpu.state.set(R_RAX, value, 0);
+    vcpu.state.set(R_RDX, offset === APIC_ICR ? assist.icrHigh(vcpu.lapic) : 0, 0);
+    return true;
+  }
+
   private rdmsr(vcpu: KvmVcpu, exit: RdmsrExit): number {
     const { state } = vcpu;
+    if (this.assist !== null && this.assistedRdmsr(this.assist, vcpu, exit.msr)) return this.skipSilently(vcpu);
     this.leave(vcpu, X.EXIT_RDMSR, 0n, 0n, 0);
     const ok = this.readMsr(vcpu, exit.msr, false);
     this.trace?.msr(vcpu, false, exit.msr, ok ? this.dataLo : 0, ok ? this.dataHi : 0, !ok);
@@ -1002,6 +1073,7 @@ export class Kvm implements HypercallContext, MsrContext {
   setApicBase(vcpu: KvmVcpu, value: bigint): void {
     if (!this.inKernelApic) return;
     if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.router.invalidateMap();
+    this.assist?.recalculate();
   }
 
   // ---- APIC registers ----
@@ -1038,7 +1110,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace?.apic(vcpu, true, offset, value, 0);
     const effect = lapic.write(offset, value);
     if ((effect & WRITE_FAULT) !== 0) return false;
-    if ((effect & WRITE_MAP) !== 0) this.router.invalidateMap();
+    if ((effect & WRITE_MAP) !== 0) this.mapChanged();
     if ((effect & WRITE_EOI) !== 0) this.trace?.eoi(vcpu, lapic.eoiVector);
     if ((effect & WRITE_SEND) !== 0) {
       const { icrLow, dest } = lapic.message;
@@ -1070,13 +1142,36 @@ export class Kvm implements HypercallContext, MsrContext {
     return this.router.apicMap();
   }
 
+  private mapChanged(): void {
+    this.router.invalidateMap();
+    this.assist?.recalculate();
+  }
+
   /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
   deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
     const { trace } = this;
     // A host call has no vCPU thread: the event names the target.
     if (trace !== null) trace.accept(this.running?.index ?? target.index, target, mode, vector, trigger);
+    this.messages++;
+    if (mode <= MODE_LOWEST && this.assist?.active) return this.post(this.assist, target, mode, vector, level, trigger);
     const accepted = target.accept(mode, vector, level, trigger);
     if (accepted !== 0) this.kick(this.vcpus[target.index]);
+    return accepted;
+  }
+
+  /** Delivery with hardware help: a sleeper wakes, a vCPU in the guest takes the interrupt without leaving it. */
+  private post(
+    assist: HardwareApic,
+    target: Lapic,
+    mode: number,
+    vector: number,
+    level: number,
+    trigger: number,
+  ): number {
+    const thread = this.running?.index ?? target.index;
+    const accepted = assist.accept(target, thread, mode, vector, level, trigger);
+    const vcpu = this.vcpus[target.index];
+    if (accepted !== 0 && vcpu.blocked) this.wakeUp(vcpu);
     return accepted;
   }
 
@@ -1090,12 +1185,17 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
   private kick(target: KvmVcpu): void {
-    if (target.blocked) {
-      target.counters.halt_wakeup++;
-      this.wake(target);
-    } else if (target.mode === IN_GUEST && target !== this.running) {
-      target.mode = EXITING_GUEST;
-    }
+    if (target.blocked) this.wakeUp(target);
+    else this.kickOut(target);
+  }
+
+  private wakeUp(target: KvmVcpu): void {
+    target.counters.halt_wakeup++;
+    this.wake(target);
+  }
+
+  private kickOut(target: KvmVcpu): void {
+    if (target.mode === IN_GUEST && target !== this.running) target.mode = EXITING_GUEST;
   }
 
   /** If nothing a sleeper got may end its sleep, it goes back to sleep at once. */
@@ -1166,6 +1266,10 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private mmio(vcpu: KvmVcpu, exit: MmioExit): number {
+    if (this.assist?.active) {
+      const next = this.assist.mmio(vcpu, exit);
+      if (next !== NOT_HANDLED) return next;
+    }
     this.leaveNestedPageFault(vcpu, gpaOf(exit), exit.direction === 'write');
     return this.accessMemory(vcpu, exit);
   }
@@ -1249,7 +1353,8 @@ export class Kvm implements HypercallContext, MsrContext {
     const threshold = vcpu.tprThreshold;
     const intel = this.vendor === 'intel';
     if (threshold === 0 || (intel && level >= threshold)) {
-      lapic.writeTpr(level << 4);
+      if (this.assist?.active) this.assist.writeTpr(lapic, level << 4);
+      else lapic.writeTpr(level << 4);
       return this.skipSilently(vcpu);
     }
     if (intel) this.skip(vcpu);
