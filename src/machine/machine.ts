@@ -33,6 +33,8 @@ import type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, V
 
 /** Steps of the budget that one VM exit costs, so that exit storms end soon. */
 export const EXIT_COST = 50;
+/** Steps of the budget that one interrupt message to one local APIC costs: a broadcast is work for the host, too. */
+export const MESSAGE_COST = 5;
 
 export interface VmOptions extends MachineOptions {
   /** Engine to run on instead of the built-in one; its vCPUs, RAM and vendor must be those of the other options. */
@@ -192,6 +194,8 @@ class Machine implements Vm {
       enforcePvFeatures: options.enforcePvFeatures,
       disabledQuirks: options.disabledQuirks,
       vectorHashing: options.vectorHashing,
+      apicv: options.apicv,
+      avic: options.avic,
       exitHypercalls: options.exitHypercalls,
       wallClock: options.wallClock,
       ...(options.apicIds === undefined ? {} : { apicIds: options.apicIds }),
@@ -342,10 +346,11 @@ class Machine implements Vm {
     this.#kvm.completeMmio(index, exit.direction === 'read' ? ones : 0n);
   }
 
-  /** What a vCPU has used of the budget since the engine was made. */
+  /** What a vCPU has used of the budget, up to a constant: only differences within its turn mean something. */
   #cost(index: number): number {
     const { counters } = this.#kvm.vcpus[index];
-    return this.#cpu.vcpu(index).steps + EXIT_COST * (counters.exits + counters.fastpath);
+    const { messages } = this.#kvm;
+    return this.#cpu.vcpu(index).steps + EXIT_COST * (counters.exits + counters.fastpath) + MESSAGE_COST * messages;
   }
 
   #steps(): number {
