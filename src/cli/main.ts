@@ -85,6 +85,8 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     )
     .addOption(new Option('--aps <state>', 'other vCPUs at start').choices(['halted', 'wait-for-sipi', 'run']))
     .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70')
+    .addOption(new Option('--apicv <mode>', 'APIC virtualization of an Intel host').choices(['off', 'on', 'ipiv']))
+    .option('--avic', 'AVIC of an AMD host')
     .option('--exit-hypercalls <mask>', 'hypercalls that go to user space: 0x1000 for MAP_GPA_RANGE', wholeNumber)
     .option('--trace', "print KVM's trace lines instead of the notes per exit")
     .addOption(

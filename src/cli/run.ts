@@ -39,6 +39,8 @@ export interface RunFlags {
   readonly aps?: MachineOptions['aps'];
   readonly ids?: string;
   readonly exitHypercalls?: number;
+  readonly apicv?: MachineOptions['apicv'];
+  readonly avic?: boolean;
   readonly trace?: boolean;
   readonly traceFile?: readonly string[];
   readonly exits: number;
@@ -55,7 +57,7 @@ const size = (text: string): number => parseSize(text) ?? usage('--memory')(`'${
 
 /** Machine options of the flags that were given; what is absent comes from the program's header. */
 function machineOptions(flags: RunFlags): OpenOptions {
-  const { vcpus, vendor, seed, budget, mode, apic, aps, exitHypercalls } = flags;
+  const { vcpus, vendor, seed, budget, mode, apic, aps, exitHypercalls, apicv, avic } = flags;
   const apicIds = flags.ids === undefined ? undefined : parseIds(flags.ids, usage('--ids'));
   const given = {
     vcpus: vcpus ?? apicIds?.length,
@@ -68,6 +70,8 @@ function machineOptions(flags: RunFlags): OpenOptions {
     aps,
     apicIds,
     exitHypercalls,
+    apicv,
+    avic,
     cpl: flags.cpl === undefined ? undefined : (Number(flags.cpl) as 0 | 3),
     kvm: flags.kvm?.[0],
   };

@@ -1,6 +1,7 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
+import { hardwareKind } from '../kvm/hardware-apic.ts';
 import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
 import { bootMemory, needsBootTables } from './boot-state.ts';
 import type { ApicStart, ApStart, MachineOptions, StartMode } from './types.ts';
@@ -17,6 +18,7 @@ const MODES: readonly StartMode[] = ['reset', 'real16', 'prot32', 'long64', 'com
 const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled', 'none'];
 const APS: readonly ApStart[] = ['halted', 'wait-for-sipi', 'run'];
 const VENDORS = ['intel', 'amd'] as const;
+const APICV = ['off', 'on', 'ipiv'] as const;
 
 const wrong = (message: string): KvmscopeError => new KvmscopeError('usage', message);
 
@@ -46,13 +48,20 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
   }
   for (const id of apicIds ?? []) integer('an APIC id', id, 0, 0xfffffffe);
   if (pvFeatures !== undefined) integer('pvFeatures', pvFeatures, 0, 0xffffffff);
+  const era = resolveEra(options.kvm);
+  const vendor = word('vendor', options.vendor ?? 'intel', VENDORS);
+  const apicv = word('apicv', options.apicv ?? 'off', APICV);
+  const avic = options.avic ?? false;
+  hardwareKind(era, vendor, apicv, avic);
   return {
     vcpus,
     mode,
     memory,
     cpl,
-    kvm: resolveEra(options.kvm).name,
-    vendor: word('vendor', options.vendor ?? 'intel', VENDORS),
+    kvm: era.name,
+    vendor,
+    apicv,
+    avic,
     seed: integer('seed', options.seed ?? 1, 0, 0xffffffff),
     apic: word('apic', options.apic ?? (mode === 'reset' ? 'reset' : 'x2apic'), APICS),
     aps: word('aps', options.aps ?? (mode === 'reset' ? 'wait-for-sipi' : 'halted'), APS),

@@ -1,7 +1,7 @@
 /** How a virtual machine is set up and what a run of it yields. */
 import type { Vendor } from '../cpu/cpu.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
-import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
+import type { ApicvMode, ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 
 /**
  * State in which vCPUs start (what firmware would have done).
@@ -39,6 +39,10 @@ export interface MachineOptions {
   readonly pvFeatures?: number;
   readonly disabledQuirks?: number;
   readonly vectorHashing?: boolean;
+  /** APIC virtualization of an Intel host: `off` (default), `on`, `ipiv` (with IPI virtualization; KVM 6.0 and later). */
+  readonly apicv?: ApicvMode;
+  /** AVIC of an AMD host. Default false. */
+  readonly avic?: boolean;
   /** KVM_CAP_EXIT_HYPERCALL: 0 (default), or 0x1000 to get MAP_GPA_RANGE. */
   readonly exitHypercalls?: number;
   /**

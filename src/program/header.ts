@@ -36,6 +36,8 @@ export interface HeaderSettings {
   readonly pvFeatures?: number;
   readonly enforcePvFeatures?: boolean;
   readonly disabledQuirks?: number;
+  readonly apicv?: 'off' | 'on' | 'ipiv';
+  readonly avic?: boolean;
   /** KVM_CAP_EXIT_HYPERCALL mask. */
   readonly exitHypercalls?: number;
   /** What user space answers, call by call. */
@@ -256,6 +258,8 @@ const SETTINGS: Readonly<Record<string, SettingParser>> = {
   'pv-features': number(0, 0xffffffff, (pvFeatures) => ({ pvFeatures })),
   'enforce-pv': flag((enforcePvFeatures) => ({ enforcePvFeatures })),
   'quirks-off': number(0, 0xffffffff, (disabledQuirks) => ({ disabledQuirks })),
+  apicv: oneOf(['off', 'on', 'ipiv'], (apicv) => ({ apicv })),
+  avic: flag((avic) => ({ avic })),
   'exit-hypercalls': number(0, 0x1000, (exitHypercalls) => ({ exitHypercalls })),
   'hypercall-returns': (value, fail) => ({ hypercallReturns: parseReturns(value, fail) }),
   title: (value) => ({ title: value }),
