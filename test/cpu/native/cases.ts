@@ -738,7 +738,7 @@ class Draft {
     const r = this.random;
     const bytesOf = (value: bigint, n: number): number[] =>
       Array.from({ length: n }, (_, i) => Number((BigInt.asUintN(64, value) >> BigInt(8 * i)) & 0xffn));
-    const { form, mode } = this;
+    const { form } = this;
     const out: number[] = [];
     for (const operand of form.operands) {
       if (operand === 'Ib' || operand === 'Ibs' || operand === 'Jbs')
@@ -758,7 +758,6 @@ class Draft {
         if (form.handler === 'MOV_AO') this.poke(linear, 1 << this.size, this.value());
       }
     }
-    void mode;
     return out;
   }
 
@@ -831,7 +830,20 @@ export class Cases {
     const edge = form.handler !== 'UD' && !(/^(JCC|LOOP)$/.test(form.handler) && mode === CODE16);
     const at = this.#place(bytes.length, step, edge);
     this.#relocate(draft, bytes, mode, at, 0);
-    return this.#case(mode, step, at, rflags, draft, bytes, undefinedFlags(form, draft.count, draft.size));
+    const { pokes, undefinedBits } = draft;
+    const flags = { undefinedFlags: undefinedFlags(form, draft.count, draft.size), flagsAtFault: 0 };
+    return {
+      mode,
+      step,
+      at,
+      rflags,
+      registers,
+      bytes,
+      pokes,
+      ...flags,
+      undefinedBits,
+      partial: PARTIAL.has(form.handler),
+    };
   }
 
   #sequence(mode: Mode): NativeCase | undefined {
@@ -894,32 +906,6 @@ export class Cases {
     const d = draft.ripRelative - (CODE + at + start + bytes.length);
     for (let i = 0; i < 4; i++) bytes[draft.ripAt + i] = (d >> (8 * i)) & 0xff;
   }
-  #case(
-    mode: Mode,
-    step: boolean,
-    at: number,
-    rflags: number,
-    draft: Draft,
-    bytes: number[],
-    undefined_: number,
-  ): NativeCase {
-    const { registers, pokes, undefinedBits } = draft;
-    const partial = PARTIAL.has(draft.form.handler);
-    return {
-      mode,
-      step,
-      at,
-      rflags,
-      registers,
-      bytes,
-      pokes,
-      undefinedFlags: undefined_,
-      flagsAtFault: 0,
-      undefinedBits,
-      partial,
-    };
-  }
-
   /** Random bytes behind random prefixes, or undefined if they must not or need not be run. */
   noise(mode: Mode): NativeCase | undefined {
     const r = this.#random;
@@ -960,18 +946,8 @@ export function decimalCases(): NativeCase[] {
     registers[0] = BigInt(ax);
     registers[RSP] = BigInt(STACK + 1024);
     const form = formOf(COMPAT32, [...bytes, 0]) as Form;
-    const [rflags, undefined_] = [0x202 | flags, undefinedFlags(form, undefined, 0)];
-    cases.push({
-      mode: COMPAT32,
-      step: true,
-      at: 0,
-      rflags,
-      registers,
-      bytes,
-      pokes: [],
-      undefinedFlags: undefined_,
-      flagsAtFault: 0,
-    });
+    const left = { undefinedFlags: undefinedFlags(form, undefined, 0), flagsAtFault: 0 };
+    cases.push({ mode: COMPAT32, step: true, at: 0, rflags: 0x202 | flags, registers, bytes, pokes: [], ...left });
   };
   for (let al = 0; al < 256; al++) {
     const ax = 0xa5f000 | (((al * 7) & 0xff) << 8) | al;

@@ -18,7 +18,9 @@ const REFUSED: readonly ReadonlySet<string>[] = [
 
 describe('decoder', () => {
   for (const mode of [LONG, COMPAT32, CODE16] as const satisfies Mode[]) {
-    it(`takes as many bytes as iced-x86 in ${BITS[mode]}-bit code, and refuses none of its table`, () => {
+    it(`takes as many bytes as iced-x86 in ${BITS[mode]}-bit code, and refuses none of its table`, {
+      timeout: 600_000,
+    }, () => {
       const random = new Random(0x6465 + mode);
       const model = new Model(mode, 'intel', makeImage(1));
       const wrong: string[] = [];
