@@ -210,6 +210,12 @@ describe('how cases are performed', () => {
     });
   });
 
+  it('a VM that this version does not allow is one clear error', async () => {
+    await expect(differences({ ids: [0, 5000] }, icr('0x31'))).rejects.toThrow(
+      new KvmscopeError('recording', 'r.jsonl:1: APIC id 5000 is not in 0 … 4095, the range of KVM 6.18'),
+    );
+  });
+
   it('the version is the recorded kernel’s unless one is asked for', async () => {
     const era = async (kernel?: string, kvm?: string): Promise<string> => {
       const meta = kernel === undefined ? X2_META : { ...X2_META, kernel: `Linux ${kernel}.7-foo x86_64` };

@@ -115,7 +115,7 @@ class Replayer {
       const mode = callerMode(recorded);
       let machine = this.machines.get(mode);
       if (machine === undefined) {
-        machine = await RecordedMachine.create(this.recording.vm, this.era, mode);
+        machine = await this.setUp(mode);
         if (this.machines.size === 0 && mismatches.length === 0) this.checkLdrs(machine, mismatches);
         this.machines.set(mode, machine);
       }
@@ -131,6 +131,16 @@ class Replayer {
     }
     for (const machine of this.machines.values()) machine.dispose();
     return mismatches;
+  }
+
+  private async setUp(mode: CallerMode): Promise<RecordedMachine> {
+    const { path, meta, vm } = this.recording;
+    try {
+      return await RecordedMachine.create(vm, this.era, mode);
+    } catch (error) {
+      if (!(error instanceof KvmscopeError)) throw error;
+      throw new KvmscopeError('recording', `${path}:${meta.line}: ${error.message}`);
+    }
   }
 
   /** LDRs that follow from the x2APIC id are recorded facts, too. */
