@@ -318,6 +318,7 @@ export const ERAS: readonly Era[] = [
   makeEra('5.15', 'MAP_GPA_RANGE, directed-yield statistics; vcpu_id up to 4095'),
   makeEra('5.18', 'x2APIC ICR is one 64-bit register'),
   makeEra('5.19', 'hypercall patching is a quirk'),
+  makeEra('6.0', 'Intel IPI virtualization (d588bb9be1da) and x2AVIC'),
   makeEra('6.3', 'strict APIC map, reserved x2APIC bits raise #GP'),
   makeEra('6.4', 'fastpath exits are counted'),
   makeEra('6.5', 'SRCU around the fastpath (3f2739bd1e0b)'),
