@@ -4,8 +4,8 @@
 # and 3 both set, and the vector stands in an MSR of its own, one byte. Before v5.8 that MSR does not exist.
 #
 # kvm: >=4.19   mode: long64   vendor: both
-# expect[kvm<5.8]: reports = [0, 1, 1, 0, 0, 1, 1]
-# expect[kvm>=5.8]: reports = [0, 1, 0, 0, 0, 0, 1]
+# expect[kvm<5.8-rc1]: reports = [0, 1, 1, 0, 0, 1, 1]
+# expect[kvm>=5.8-rc1]: reports = [0, 1, 0, 0, 0, 0, 1]
 # expect: end = halted
 .include "pv.inc"
 .include "report.inc"

@@ -4,12 +4,12 @@
 # Before v5.8 it was a #PF with the token in CR2 and reason 2 in the record.
 #
 # kvm: >=4.19   mode: long64   vendor: both
-# expect[kvm>=5.8]: memory[token].u32 = 0xffffffff
-# expect[kvm>=5.8]: accepted = [0xec]
-# expect[kvm>=5.8]: memory[caught_vector].u64 = 0
-# expect[kvm<5.8]: memory[caught_vector].u64 = 14
-# expect[kvm<5.8]: cr2 = 0xffffffff
-# expect[kvm<5.8]: memory[0x40000].u32 = 2
+# expect[kvm>=5.8-rc1]: memory[token].u32 = 0xffffffff
+# expect[kvm>=5.8-rc1]: accepted = [0xec]
+# expect[kvm>=5.8-rc1]: memory[caught_vector].u64 = 0
+# expect[kvm<5.8-rc1]: memory[caught_vector].u64 = 14
+# expect[kvm<5.8-rc1]: cr2 = 0xffffffff
+# expect[kvm<5.8-rc1]: memory[0x40000].u32 = 2
 # expect: events.kvm_async_pf_ready = 1
 # expect: end = halted
 .include "pv.inc"

@@ -5,11 +5,11 @@
 #
 # kvm: >=4.19   mode: long64   pv-features: 0   enforce-pv: yes
 # expect: reports = [0, 10, 10]
-# expect[kvm>=5.10]: memory[read_faults].u64 = 10
-# expect[kvm>=5.10]: memory[write_faults].u64 = 10
-# expect[kvm>=5.8 <5.10]: memory[read_faults].u64 = 0
-# expect[kvm>=5.3 <5.8]: memory[read_faults].u64 = 2
-# expect[kvm<5.3]: memory[write_faults].u64 = 3
+# expect[kvm>=5.10-rc1]: memory[read_faults].u64 = 10
+# expect[kvm>=5.10-rc1]: memory[write_faults].u64 = 10
+# expect[kvm>=5.8-rc1 <5.10-rc1]: memory[read_faults].u64 = 0
+# expect[kvm>=5.3-rc1 <5.8-rc1]: memory[read_faults].u64 = 2
+# expect[kvm<5.3-rc1]: memory[write_faults].u64 = 3
 # expect: end = halted
 .include "pv.inc"
 .include "report.inc"

@@ -3,9 +3,9 @@
 # A VMM may show less. Bits 15 to 17 come from the VMM only: it has to do something for them.
 #
 # kvm: >=4.19   mode: long64   vendor: both
-# expect[kvm<5.3]: rax = 0x01000efb
-# expect[kvm>=5.3 <5.8]: rax = 0x01003efb
-# expect[kvm>=5.8]: rax = 0x01007efb
+# expect[kvm<5.3-rc1]: rax = 0x01000efb
+# expect[kvm>=5.3-rc1 <5.8-rc1]: rax = 0x01003efb
+# expect[kvm>=5.8-rc1]: rax = 0x01007efb
 # expect: rbx = 0
 # expect: rcx = 0
 # expect: rdx = 0

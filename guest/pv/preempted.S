@@ -5,8 +5,8 @@
 # instructions of the guest.
 #
 # kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
-# expect[kvm<5.19]: reports = [1]
-# expect[kvm>=5.19]: reports = [0]
+# expect[kvm<5.19-rc1]: reports = [1]
+# expect[kvm>=5.19-rc1]: reports = [0]
 # expect: end = halted
 .include "pv.inc"
 .include "report.inc"

@@ -4,8 +4,8 @@
 #
 # kvm: >=5.3   vcpus: 3   mode: long64   aps: run
 # expect: vcpu[0].reports = [0, 0, 0, 0]
-# expect[kvm>=5.15]: vcpu[0].counters.directed_yield_attempted = 4
-# expect[kvm>=5.15]: vcpu[0].counters.directed_yield_successful = 1
+# expect[kvm>=5.15-rc1]: vcpu[0].counters.directed_yield_attempted = 4
+# expect[kvm>=5.15-rc1]: vcpu[0].counters.directed_yield_successful = 1
 # expect: end = halted
 .include "ipi.inc"
 .include "report.inc"

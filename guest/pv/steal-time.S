@@ -6,8 +6,8 @@
 # kvm: >=4.19   vcpus: 2   mode: long64   aps: run   vendor: both
 # expect: vcpu[0..1].rbp = 1
 # expect: vcpu[0..1].rbx = 0
-# expect[kvm>=5.4]: events.kvm_pv_tlb_flush > 4
-# expect[kvm<5.4]: events.kvm_pv_tlb_flush = 0
+# expect[kvm>=5.4-rc1]: events.kvm_pv_tlb_flush > 4
+# expect[kvm<5.4-rc1]: events.kvm_pv_tlb_flush = 0
 # expect[vendor=intel]: exits.external_interrupt > 2
 # expect: end = halted
 .include "pv.inc"

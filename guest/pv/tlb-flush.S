@@ -7,7 +7,7 @@
 # expect: vcpu[0].rbx = 1
 # expect: vcpu[1].rbx = 2222
 # expect: exits.wrmsr = 1
-# expect[kvm>=5.4]: events.kvm_pv_tlb_flush > 1
+# expect[kvm>=5.4-rc1]: events.kvm_pv_tlb_flush > 1
 # expect: end = halted
 .include "pv.inc"
 

@@ -5,11 +5,11 @@
 # shared, and they are not.
 #
 # kvm: >=5.14   mode: long64   exit-hypercalls: 0x1000   hypercall-returns: -7
-# expect[kvm<6.9]: rax = 0xfffffff9
-# expect[kvm>=6.9 <6.14]: rax = 0
-# expect[kvm>=6.14]: rax = 0xfffffff9
-# expect[kvm>=6.9 <6.14]: events.kvm_userspace_exit = 0
-# expect[kvm>=6.14]: events.kvm_userspace_exit = 1
+# expect[kvm<6.9-rc1]: rax = 0xfffffff9
+# expect[kvm>=6.9-rc1 <6.14-rc1]: rax = 0
+# expect[kvm>=6.14-rc1]: rax = 0xfffffff9
+# expect[kvm>=6.9-rc1 <6.14-rc1]: events.kvm_userspace_exit = 0
+# expect[kvm>=6.14-rc1]: events.kvm_userspace_exit = 1
 # expect: end = halted
 .include "constants.inc"
 

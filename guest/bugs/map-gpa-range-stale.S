@@ -3,8 +3,8 @@
 # Since v6.14 (commit 9a1dfeff4414) KVM clears the field before it leaves, so that forgetting means success.
 #
 # kvm: >=5.14   mode: long64   exit-hypercalls: 0x1000   hypercall-returns: -7, untouched
-# expect[kvm<6.14]: reports = [0xfffffff9, 0xfffffff9]
-# expect[kvm>=6.14]: reports = [0xfffffff9, 0]
+# expect[kvm<6.14-rc1]: reports = [0xfffffff9, 0xfffffff9]
+# expect[kvm>=6.14-rc1]: reports = [0xfffffff9, 0]
 # expect: end = halted
 .include "report.inc"
 
