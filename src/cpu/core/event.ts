@@ -16,9 +16,9 @@ import {
 } from './layout';
 import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
-  FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, SS, TS, brk, clearBrk, computeMode, cpl, curRip,
-  exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode, raiseError, reg, reg32, setBrk, setNextRip,
-  setReg, codeMode,
+  FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, TS, brk, clearBrk, computeMode, cpl,
+  curRip, exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode,
+  raiseError, reg, setBrk, setNextRip, setReg, codeMode,
 } from './state';
 import { flags, setFlags } from './flags';
 import { ldSys } from './mmu';

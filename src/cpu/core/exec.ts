@@ -4,27 +4,25 @@
 
 import * as H from './tables.generated';
 import {
-  EVENT_TYPE_EXCEPTION, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
-  EXIT_HYPERCALL, EXIT_INVD, EXIT_INVLPG, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_INVLPG,
-  INTERCEPT_PAUSE, INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RIP, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
-  R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, S_CC_OP, R_RFLAGS,
-  SEG_DS, R_LIMIT,
+  EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
+  EXIT_HYPERCALL, EXIT_INVD, EXIT_INVLPG, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR,
+  INTERCEPT_INVLPG, INTERCEPT_PAUSE, INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX,
+  R_RIP, R_RSI, R_RSP, R_SEL, R_TSC_AUX, R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT,
+  S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
 } from './layout';
 import {
-  AC, BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF, FLAG_IF, FLAG_OF,
-  FLAG_PF, FLAG_SF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed, flatRead, flatWrite, isAmd,
-  isCanonical, leave, longMode, nextRip, protectedMode, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg, st, stackMask, tlb,
-  TLB_READ, TLB_WRITE, tlbVersion,
+  BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
+  FLAG_OF, FLAG_PF, FLAG_SF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed,
+  flatRead, flatWrite, isAmd, isCanonical, leave, nextRip, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg,
+  st, stackMask, tlb, TLB_READ, TLB_WRITE, tlbVersion,
 } from './state';
 import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
 } from './flags';
+import { entryOf, host, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
 import {
-  entryOf, host, ld16, ld32, ld64, ld8, ldSized, portAccess, probeWrite, st16, st32, st64, st8, stSized,
-} from './mmu';
-import {
-  REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_FLAGS, REC_G, REC_HANDLER, REC_IMM, REC_INDEX, REC_LOCK, REC_MEM, REC_REG, REC_REP,
-  REC_REPNE, REC_SCALE, REC_SEG, REC_SIMPLE, REC_SIZE, REC_SUB,
+  REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_FLAGS, REC_G, REC_HANDLER, REC_IMM, REC_INDEX, REC_MEM, REC_REG,
+  REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIZE, REC_SUB,
 } from './record';
 import { lar, linear, loadSegment, lsl, verr, verw } from './segment';
 import { pop, popDone, push, release } from './stack';

@@ -4,19 +4,18 @@
 // run() for a vCPU; everything else is reached from here.
 
 import {
-  BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_EXCEPTION, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
-  EVENT_VALID, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_NMI_WINDOW, R_ATTR, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS, R_RIP, R_RSP,
-  SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_CPL, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR, S_INJECT_LEN,
-  S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI, R_ZERO, S_CC_OP, S_CC_DST, S_CC_SRC,
+  BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
+  EVENT_VALID, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
+  R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
+  S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
+  S_CC_OP, S_CC_DST, S_CC_SRC,
 } from './layout';
 import {
-  BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PE, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, FLAG_VM, GP, NONCANONICAL, SS, TLB_READ,
-  TLB_WRITE, brk, clearBrk, codeMode, computeMode, cpl, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise,
-  raiseError, reg, reg32, selectVcpu, setNextRip, setReg, setRips, st, tlb, tlbVersion, stackMask,
+  BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
+  codeMode, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
+  selectVcpu, setNextRip, setReg, setRips, st,
 } from './state';
-import {
-  CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setFlags,
-} from './flags';
+import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
 import { ramBase as ramBaseOf, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,

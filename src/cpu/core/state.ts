@@ -2,9 +2,8 @@
 // Slots are defined in layout.ts. One vCPU is current at a time; run() selects it.
 
 import {
-  R_RIP, R_RFLAGS, R_CR0, R_CR4, R_EFER, R_SEL, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_FS, SEG_GS,
-  S_CPL, S_TLB_VERSION, S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR,
-  EXIT_INTERNAL,
+  R_RFLAGS, R_CR0, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
+  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_INTERNAL,
 } from './layout';
 
 // ---- architectural bits (SDM vol. 3, 2.3 and 2.5) ----
