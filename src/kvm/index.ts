@@ -1,4 +1,5 @@
 /** What the rest of the project may use of KVM. */
+export type { AsyncPageFault } from './async-pf.ts';
 export {
   ERAS,
   type Era,
