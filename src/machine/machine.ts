@@ -234,6 +234,9 @@ class Machine implements Vm {
   #checkFit(program: Program): void {
     const { mode } = this.options;
     const size = this.memory.length;
+    if (program.segments.every(({ bytes }) => bytes.length === 0)) {
+      throw new KvmscopeError('image', 'the program is empty: there is nothing to run');
+    }
     for (const { address, bytes } of program.segments) {
       const end = address + bytes.length;
       if (address < 0 || end > size) {

@@ -500,7 +500,7 @@ function doubleShift(rec: usize, rawCount: u64, left: bool): void {
   let cf: bool;
   if (size == 1) {
     // Counts above 16 are undefined in the SDM; processors rotate through dest:src:dest.
-    const wide = left ? (a << 32) | (b << 16) | a : (a << 32) | (b << 16) | a;
+    const wide = (a << 32) | (b << 16) | a;
     result = left ? (wide << count) >> 32 : wide >> count;
     cf = left ? ((wide >> (48 - count)) & 1) != 0 : ((wide >> (count - 1)) & 1) != 0;
     result &= 0xffff;
