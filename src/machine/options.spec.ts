@@ -17,6 +17,8 @@ describe('resolveOptions', () => {
       apic: 'x2apic',
       aps: 'halted',
       x2apicApi: 0,
+      apicv: 'off',
+      avic: false,
       exitHypercalls: 0,
       hypercallReturns: [0],
       wallClock: 1577836800,
