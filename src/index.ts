@@ -16,8 +16,10 @@ export type { Exit, ExitReason } from './cpu/exit.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
+export type { ApicvInhibit } from './kvm/hardware-apic.ts';
 export type { KvmTraceEvent, KvmTraceEventName } from './kvm/trace.ts';
 export type {
+  ApicvMode,
   ExitRecord,
   FastpathCompletion,
   FastpathOutcome,

@@ -98,6 +98,8 @@ export interface HardwareApicHost {
   accessMemory(vcpu: KvmVcpu, exit: MmioExit): number;
   writeX2Icr(vcpu: KvmVcpu, lo: number, hi: number): boolean;
   writeApicRegister(vcpu: KvmVcpu, offset: number, value: number): boolean;
+  /** Messages cost the budget of a run. */
+  countMessages(count: number): void;
   /** Ends a sleep. */
   wakeUp(vcpu: KvmVcpu): void;
   /** Makes a vCPU in the guest leave it. */
@@ -125,12 +127,15 @@ export class HardwareApic {
   private readonly host: HardwareApicHost;
   private readonly reasons = new Set<ApicvInhibit>();
   private readonly traps: (Trap | null)[];
+  /** PID-pointer table. */
+  private readonly byVcpuId: ReadonlyMap<number, KvmVcpu>;
 
   constructor(kind: HardwareKind, host: HardwareApicHost) {
     this.kind = kind;
     this.host = host;
     this.eoiExits = host.vcpus.map(() => new Set<number>());
     this.traps = host.vcpus.map(() => null);
+    this.byVcpuId = new Map(host.vcpus.map((vcpu) => [vcpu.apicId, vcpu]));
   }
 
   get inhibits(): readonly ApicvInhibit[] {
@@ -337,12 +342,13 @@ export class HardwareApic {
 
   /** IPI virtualization: through the PID-pointer table, by vcpu_id. */
   private sendVmx(vcpu: KvmVcpu, offset: number, lo: number, dest: number): void {
-    const target = this.host.vcpus.find(({ apicId }) => apicId === dest);
+    const target = this.byVcpuId.get(dest);
     if (target === undefined) {
       this.setTrap(vcpu, { kind: EXIT_APIC_WRITE, offset, lo, hi: dest, cause: 0, index: 0 });
       return;
     }
     target.lapic.request(lo & ICR_VECTOR);
+    this.host.countMessages(1);
     // The notification of a sleeper is a wake-up vector of the host.
     if (target.blocked) this.host.wakeUp(target);
   }
@@ -356,6 +362,7 @@ export class HardwareApic {
         cause = IPI_INVALID_TARGET;
       } else {
         for (const lapic of targets) lapic.request(lo & ICR_VECTOR);
+        this.host.countMessages(targets.length);
         const sleeper = targets.find((lapic) => this.host.vcpus[lapic.index].blocked);
         if (sleeper !== undefined) {
           cause = IPI_NOT_RUNNING;
@@ -369,16 +376,16 @@ export class HardwareApic {
 
   /** APICs that the AVIC tables give for a destination; null: one of them does not exist. */
   private avicTargets(source: Lapic, lo: number, dest: number): readonly Lapic[] | null {
-    const all = this.host.vcpus.map(({ lapic }) => lapic).filter((lapic) => lapic.hwEnabled);
+    const all = () => this.host.vcpus.map(({ lapic }) => lapic).filter((lapic) => lapic.hwEnabled);
     switch ((lo & ICR_SHORTHAND) >> ICR_SHORTHAND_SHIFT) {
       case SHORTHAND_SELF:
         return [source];
       case SHORTHAND_ALL:
-        return all;
+        return all();
       case SHORTHAND_ALL_BUT_SELF:
-        return all.filter((lapic) => lapic !== source);
+        return all().filter((lapic) => lapic !== source);
     }
-    if (dest === (source.x2apic ? X2APIC_BROADCAST : XAPIC_BROADCAST)) return all;
+    if (dest === (source.x2apic ? X2APIC_BROADCAST : XAPIC_BROADCAST)) return all();
     const map = this.host.apicMap();
     if (map === null) return null;
     if ((lo & ICR_LOGICAL) === 0) {

@@ -252,6 +252,9 @@ export class Kvm implements HypercallContext, MsrContext {
       accessMemory: (vcpu, exit) => this.accessMemory(vcpu, exit),
       writeX2Icr: (vcpu, lo, hi) => this.writeX2Icr(vcpu, lo, hi),
       writeApicRegister: (vcpu, offset, value) => this.writeApicRegister(vcpu, offset, value),
+      countMessages: (count) => {
+        this.messages += count;
+      },
       wakeUp: (vcpu) => this.wakeUp(vcpu),
       kickOut: (vcpu) => this.kickOut(vcpu),
     });

@@ -168,6 +168,14 @@ const find = <Name extends KvmTraceEvent['event']>(
 ): Extract<KvmTraceEvent, { event: Name }> | undefined =>
   events.find((event): event is Extract<KvmTraceEvent, { event: Name }> => event.event === name);
 
+/** Causes of exit 0x401 (APM vol. 2, 15.29.9.1). */
+const INCOMPLETE_IPI: Readonly<Record<number, string>> = {
+  0: 'it is not Fixed and edge-triggered',
+  1: 'a target does not run',
+  2: 'a target does not exist',
+  4: 'its vector is below 16',
+};
+
 /** What the guest wanted from KVM with this exit. */
 export function exitMeaning(record: ExitRecord): Meaning {
   const { before, events } = record;
@@ -216,6 +224,13 @@ export function exitMeaning(record: ExitRecord): Meaning {
   }
   const cr = find(events, 'kvm_cr');
   if (cr) return { label: 'asked', text: cr.write ? `write ${hex(cr.value)} to CR${cr.cr}` : `read CR${cr.cr}` };
+  const eoi = find(events, 'kvm_eoi');
+  if (name === 'eoi_induced' && eoi)
+    return { label: 'why', text: `the EOI of vector ${hex(eoi.vector)}, which an I/O APIC waits for` };
+  if (name === 'avic_incomplete_ipi') {
+    const cause = Number((find(events, 'kvm_exit')?.info2 ?? 0n) >> 32n);
+    return { label: 'why', text: `AVIC did not complete an IPI: ${INCOMPLETE_IPI[cause] ?? `cause ${cause}`}` };
+  }
   if (name === 'hlt') return { label: 'asked', text: 'HLT: sleep until an interrupt, NMI or kick' };
   // AMD has one exit for both: the timer's comes with its vector.
   if (name === 'preemption_timer' || (name === 'interrupt' && find(events, 'kvm_apic_accept_irq')))
