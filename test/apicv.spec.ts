@@ -55,7 +55,6 @@ const wrmsr = (msr: number, low: string, high = '0'): string => `
 const COUNTING_HANDLER = `
 idt: .word 256*16-1
     .quad 0x110000
-ids: .quad 0
 listening: .quad 0
 received: .quad 0
 handler:
@@ -84,8 +83,6 @@ const rounds = (count: number, targets: number, send: string, receivers = ''): s
 _start:
     ${gate(0x40, 'handler')}
     lidt [rip+idt]
-    mov eax, 1
-    lock xadd [rip+ids], rax            # a number each, by order of arrival
     mov ecx, 0x802
     rdmsr
     test eax, eax
