@@ -1,7 +1,17 @@
 /** What an IPI costs with and without hardware help, in every version; and that the help changes nothing but the cost. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createVm, KvmscopeError, type MachineOptions, type RunResult, type Vm } from '../src/index.ts';
+import {
+  createVm,
+  findPrograms,
+  KvmscopeError,
+  type MachineOptions,
+  openProgram,
+  type RunResult,
+  resolveEra,
+  runProgram,
+  type Vm,
+} from '../src/index.ts';
 import { VERSIONS } from './eras/versions.ts';
 
 type Help = Pick<MachineOptions, 'vendor' | 'apicv' | 'avic' | 'pvFeatures'>;
@@ -289,6 +299,35 @@ _start:
       }),
       { seed: 7, numRuns: 60 },
     );
+  });
+});
+
+/** Programs whose results show what the help is about, not only what it costs. */
+const SHOWS_HELP: ReadonlySet<string> = new Set([
+  // PV EOI is never armed under APICv.
+  'guest/pv/eoi-not-armed.S',
+  // Ends by its budget, which exits use up.
+  'guest/timer/endless.S',
+]);
+const PROGRAMS = findPrograms(['guest']).filter((path) => !path.startsWith('guest/apicv/') && !SHOWS_HELP.has(path));
+
+describe('guest programs end alike with and without help', () => {
+  it.each(PROGRAMS)('%s', async (path) => {
+    const opened = openProgram(path);
+    const kvm = opened.eras.at(-1) as string;
+    const vendor = opened.vendors[0];
+    const fromV6 = resolveEra(kvm).ipiVirtualization;
+    const help: MachineOptions = vendor === 'amd' ? { avic: true } : { apicv: fromV6 ? 'ipiv' : 'on' };
+    const seen = [];
+    for (const options of [{}, help]) {
+      const { run, vm } = await runProgram(opened, { vendor, kvm, ...options });
+      const apics = run.vcpus.map(({ lapic: { irr, isr, tmr, tpr, svr }, mpState }) => ({
+        ...{ irr, isr, tmr, tpr, svr, mpState },
+      }));
+      seen.push({ end: run.end, reports: run.reports, console: run.console, apics });
+      vm.dispose();
+    }
+    expect(seen[1]).toEqual(seen[0]);
   });
 });
 
