@@ -4,7 +4,7 @@ import type { ExitRecord, KvmObserver } from '../kvm/types.ts';
 
 /** Exits and events that are kept per run. */
 export const EXIT_LIMIT = 50_000;
-export const EVENT_LIMIT = 500_000;
+export const EVENT_LIMIT = 250_000;
 
 export class Recorder implements KvmObserver {
   readonly #clock: () => number;
@@ -28,8 +28,9 @@ export class Recorder implements KvmObserver {
     else this.full = true;
   }
 
+  /** An exit holds its events, too: exits end where the trace does. */
   exit(record: ExitRecord): void {
-    if (this.exits.length < EXIT_LIMIT) this.exits.push(record);
+    if (this.exits.length < EXIT_LIMIT && !this.full) this.exits.push(record);
     else this.full = true;
   }
 
