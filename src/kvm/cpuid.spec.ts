@@ -82,7 +82,8 @@ describe('leaves that do not exist', () => {
     const repeated = { eax: 0, ebx: 1, ecx: 0x100, edx: 5, found: false, usedMaxBasic: true };
     expect(cpuid(state, 0x1f, 0)).toEqual(repeated);
     expect(cpuid(amd, 0x1f, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
-    expect(cpuid(state, 0x40000002, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
+    for (const func of [0x40000002, 0x40000100, 0x50000000, 0xc0000000])
+      expect(cpuid(state, func, 0)).toEqual(repeated);
   });
 });
 

@@ -187,13 +187,14 @@ const brand = (from: number): CpuidLeaf =>
     word(BRAND.slice(from + 12, from + 16)),
   );
 
-/** One CPUID leaf. Beyond the last leaf of its class Intel repeats the last basic leaf, AMD shows zeros. */
+/**
+ * One CPUID leaf. A leaf beyond its class (basic, hypervisor, extended) repeats the last basic one on Intel and is zero on AMD
+ * (get_out_of_range_cpuid_entry); a hole within the basic class is zero on both.
+ */
 export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf {
   const known = LEAVES.get(func);
   if (known !== undefined) return known(state, index);
-  const maximum = func >= EXTENDED_BASE ? MAX_EXTENDED : func >= KVM_BASE ? KVM_BASE + 1 : MAX_BASIC;
-  if (state.vendor === 'intel' && func > maximum && func < 0xc0000000 && (func < KVM_BASE || func >= EXTENDED_BASE)) {
+  if (state.vendor === 'intel' && func > MAX_BASIC)
     return { ...topology(state, index), found: false, usedMaxBasic: true };
-  }
   return { ...EMPTY, found: false };
 }
