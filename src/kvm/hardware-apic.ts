@@ -234,7 +234,10 @@ export class HardwareApic {
       this.host.raiseGp(vcpu);
       return RESUME;
     }
-    if (offset === APIC_ICR) lapic.writeX2Icr(lo, hi);
+    if (offset === APIC_ICR) {
+      lapic.writeX2Icr(lo, hi);
+      lapic.processorIcrHigh = hi;
+    }
     this.write(vcpu, verdict, offset, lo, hi);
     const next = this.host.skipSilently(vcpu);
     return this.traps[vcpu.index] === null ? next : this.trap(vcpu);
@@ -251,13 +254,16 @@ export class HardwareApic {
     return readable ? lapic.read(offset) : (lapic.registers[offset >> 4] ?? 0);
   }
 
-  /** ICR[63:32] as the processor finds it: KVM keeps it where this processor looks in some versions only. */
+  /**
+   * ICR[63:32] as the processor finds it: in some versions KVM's own writes go where this processor does not look, and
+   * leave there what the processor wrote last (73b42dc69be8).
+   */
   icrHigh(lapic: Lapic): number {
     const { icrStorage } = this.host.era;
     const kept =
       icrStorage === 'by vendor' ||
       icrStorage === (this.kind === 'avic' ? 'two 32-bit registers' : 'one 64-bit register');
-    return kept ? lapic.registers[APIC_ICR2 >> 4] : 0;
+    return kept ? lapic.registers[APIC_ICR2 >> 4] : lapic.processorIcrHigh;
   }
 
   /** An access to guest-physical memory. NOT_HANDLED if it is not to an APIC page that the hardware looks after. */

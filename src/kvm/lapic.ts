@@ -172,6 +172,8 @@ export class Lapic {
   readonly vcpuId: number;
   /** 32-bit registers, slot = offset / 16. In x2APIC mode ICR2 holds ICR[63:32]. */
   readonly registers: Uint32Array = new Uint32Array(SLOTS);
+  /** x2APIC ICR[63:32] as the processor itself last wrote it, on hardware that virtualizes the write; else 0. */
+  processorIcrHigh = 0;
   readonly message: IpiMessage = { icrLow: 0, dest: 0 };
   eoiVector = -1;
 
@@ -229,6 +231,7 @@ export class Lapic {
     const id = r[ID];
     const ldr = r[LDR];
     r.fill(0);
+    this.processorIcrHigh = 0;
     r[ID] = id;
     if (!init) {
       this.baseLo = (APIC_DEFAULT_BASE | APIC_BASE_EN | (this.#bsp ? APIC_BASE_BSP : 0)) >>> 0;
