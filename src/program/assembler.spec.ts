@@ -100,6 +100,26 @@ describe('sections', () => {
   });
 });
 
+describe('what compilers write', () => {
+  it('.comm and .lcomm reserve aligned zeros in .bss, and the source goes on where it was', () => {
+    const program = build('nop\n.comm a,3\n.lcomm b,16\n.local c\n.comm c,1,64\n.data\nd: .byte 7\n.previous\nhlt\n');
+    expect(['a', 'b', 'c', 'd'].map((name) => program.symbols.get(name))).toEqual([0x1040n, 0x1050n, 0x1080n, 0x1002n]);
+    expect([...program.bytes.subarray(0, 3)]).toEqual([0x90, 0xf4, 7]);
+    expect(program.bytes.length).toBe(0x81);
+    expect([...program.bytes.subarray(3)].every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('call-frame information says nothing to a program image', () => {
+    expect([...build('.cfi_startproc\n.cfi_def_cfa_offset 16\n.cfi_offset 3, -16\nnop\n.cfi_endproc\n').bytes]).toEqual(
+      [0x90],
+    );
+  });
+
+  it('offset flat:name is offset name', () => {
+    expect([...build('mov esi, OFFSET FLAT:here\nhere: nop\n').bytes]).toEqual([0xbe, 5, 0x10, 0, 0, 0x90]);
+  });
+});
+
 describe('locate', () => {
   const program = build('nop\n.org 0x1010\nmov eax, 5\nhlt');
 

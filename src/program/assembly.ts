@@ -460,6 +460,21 @@ export class Assembly implements ExpressionScope {
     this.section = section;
   }
 
+  /** Does something in another section; where the source is stays as it was. */
+  inSection(name: string, action: () => void): void {
+    const { section } = this;
+    const previous = this.#previous;
+    this.enterSection(name, '');
+    action();
+    this.section = section;
+    this.#previous = previous;
+  }
+
+  /** Defines a label at the end of the current section. */
+  label(name: string, at: number): void {
+    this.#label(name, at);
+  }
+
   previousSection(at: number): void {
     if (this.#previous === undefined) throw new SourceFault('.previous without a section before', at);
     [this.section, this.#previous] = [this.#previous, this.section];

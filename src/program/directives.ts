@@ -20,9 +20,6 @@ type Handler = (assembly: Assembly, use: Use) => void;
 /** Directives that say something about the object file or the listing; a program image has neither. */
 const WITHOUT_EFFECT: readonly string[] = [
   '.arch',
-  '.cfi_endproc',
-  '.cfi_sections',
-  '.cfi_startproc',
   '.cpu',
   '.eject',
   '.extern',
@@ -44,15 +41,40 @@ const WITHOUT_EFFECT: readonly string[] = [
   '.type',
 ];
 
+/** Call-frame information for debuggers, as compilers write it; also without effect. */
+const CALL_FRAME: readonly string[] = [
+  'adjust_cfa_offset',
+  'def_cfa',
+  'def_cfa_offset',
+  'def_cfa_register',
+  'endproc',
+  'escape',
+  'lsda',
+  'offset',
+  'personality',
+  'register',
+  'rel_offset',
+  'remember_state',
+  'restore',
+  'restore_state',
+  'return_column',
+  'same_value',
+  'sections',
+  'signal_frame',
+  'startproc',
+  'undefined',
+  'val_encoded_addr',
+  'val_offset',
+  'window_save',
+].map((name) => `.cfi_${name}`);
+
 /** Directives of GNU as that change what a source means and are not implemented: better an error than wrong bytes. */
 const UNSUPPORTED: readonly string[] = [
   '.altmacro',
   '.att_syntax',
   '.code16gcc',
-  '.comm',
   '.incbin',
   '.intel_mnemonic',
-  '.lcomm',
   '.octa',
   '.sleb128',
   '.struct',
@@ -187,20 +209,48 @@ const align =
     if (alignment < 1n || alignment > 1n << 31n || (alignment & (alignment - 1n)) !== 0n) {
       throw new SourceFault(`alignment ${amount} is not a power of two`, at);
     }
-    if (alignment === 1n) return;
-    const { section, context, bits } = assembly;
-    section.alignment = Math.max(section.alignment, Number(alignment));
     const pattern = value === undefined ? undefined : { value, size };
-    section.add((base) => ({
-      ...base,
-      kind: 'align',
-      alignment: Number(alignment),
-      fill: pattern,
-      limit: limit <= 0 ? Number.POSITIVE_INFINITY : limit,
-      context,
-      bits,
-    }));
+    alignTo(assembly, alignment, pattern, limit <= 0 ? Number.POSITIVE_INFINITY : limit);
   };
+
+function alignTo(
+  assembly: Assembly,
+  alignment: bigint,
+  fill: { readonly value: bigint; readonly size: number } | undefined,
+  limit: number,
+): void {
+  if (alignment === 1n) return;
+  const { section, context, bits } = assembly;
+  section.alignment = Math.max(section.alignment, Number(alignment));
+  section.add((base) => ({ ...base, kind: 'align', alignment: Number(alignment), fill, limit, context, bits }));
+}
+
+/**
+ * `.comm name, size, alignment` and `.lcomm`: zeros in .bss. Without an alignment, the largest power of two up to 16 that the size
+ * fills.
+ */
+const common: Handler = (assembly, use) => {
+  const parser = assembly.parser(use.text, use.rest);
+  const { kind, text, at } = parser.next();
+  if (kind !== 'name') throw new SourceFault(`${use.name} needs a name and a size`, at);
+  parser.expect(',');
+  const sizeAt = parser.token.at;
+  const size = parser.expression();
+  const bytes = constant(size);
+  if (bytes === undefined) throw new SourceFault('the size must be known here', sizeAt);
+  let alignment = 1n;
+  if (parser.accept(',')) alignment = known(parser, 'the alignment');
+  else while (alignment < 16n && alignment * 2n <= bytes) alignment *= 2n;
+  if (alignment < 1n || alignment > 1n << 31n || (alignment & (alignment - 1n)) !== 0n) {
+    throw new SourceFault(`alignment ${alignment} is not a power of two`, at);
+  }
+  parser.expectEnd();
+  assembly.inSection('.bss', () => {
+    alignTo(assembly, alignment, undefined, Number.POSITIVE_INFINITY);
+    assembly.label(text, at);
+    repeatBytes(assembly, size, Uint8Array.of(0), sizeAt);
+  });
+};
 
 const org: Handler = (assembly, use) => {
   const parser = assembly.parser(use.text, use.rest);
@@ -371,6 +421,8 @@ export const DIRECTIVES: ReadonlyMap<string, Handler> = new Map<string, Handler>
   ['.p2align', align(true, 1)],
   ['.p2alignw', align(true, 2)],
   ['.p2alignl', align(true, 4)],
+  ['.comm', common],
+  ['.lcomm', common],
   ['.org', org],
   ['.set', set(false)],
   ['.equ', set(false)],
@@ -394,6 +446,6 @@ export const DIRECTIVES: ReadonlyMap<string, Handler> = new Map<string, Handler>
   ['.intel_syntax', intelSyntax],
   ['.purgem', purge],
   ['.end', (assembly) => assembly.stop()],
-  ...WITHOUT_EFFECT.map((name) => [name, nothing] as const),
+  ...[...WITHOUT_EFFECT, ...CALL_FRAME].map((name) => [name, nothing] as const),
   ...UNSUPPORTED.map((name) => [name, unsupported] as const),
 ]);

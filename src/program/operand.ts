@@ -133,6 +133,11 @@ export class OperandParser extends ExpressionParser {
     const word = text.toLowerCase();
     if (word === 'offset') {
       this.position++;
+      // `offset flat:name`, as compilers write it.
+      if (this.token.text.toLowerCase() === 'flat') {
+        this.position++;
+        this.expect(':');
+      }
       return { kind: 'offset', operand: this.unary(), at };
     }
     if (SIZES[word] !== undefined) {
