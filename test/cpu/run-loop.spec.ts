@@ -293,6 +293,28 @@ describe('ports', () => {
   });
 });
 
+describe('RFLAGS.RF', () => {
+  it('is gone after an instruction and at the exit of one, and stays at the exit of an access', async () => {
+    const b = await bare('long64');
+    b.load('nop\n hlt');
+    b.put({ rflags: 0x10002 });
+    expect(b.cpu.run(0, 1).reason).toBe('budget');
+    expect(b.get('rflags')).toBe(2n);
+
+    b.load('hlt');
+    b.put({ rflags: 0x10002 });
+    expect(b.cpu.run(0, 1).reason).toBe('hlt');
+    expect(b.get('rflags')).toBe(2n);
+
+    b.write64(PD + 8, 0xfee00087n);
+    b.state.flushTlb();
+    b.load('mov eax, [0x200000]');
+    b.put({ rflags: 0x10002 });
+    expect(b.cpu.run(0, 1).reason).toBe('mmio');
+    expect(b.get('rflags')).toBe(0x10002n);
+  });
+});
+
 describe('several vCPUs over one RAM', () => {
   it('code that one vCPU writes is what the other runs next', async () => {
     const cpu = await WasmCpu.create({ vcpus: 2, memory: 0x100000, vendor: 'intel' });

@@ -3,7 +3,8 @@
 
 import {
   R_RFLAGS, R_CR0, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
-  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_INTERNAL,
+  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_BUDGET,
+  EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN,
 } from './layout';
 
 // ---- architectural bits (SDM vol. 3, 2.3 and 2.5) ----
@@ -195,6 +196,17 @@ export function raisePageFault(linear: u64, error: u32): void {
   raiseError(PF, error);
 }
 
+/** The exit is caused by what the instruction is, not by an access, an event or the host. */
+function byInstruction(code: i32): bool {
+  switch (code) {
+    case EXIT_BUDGET: case EXIT_MMIO: case EXIT_EXCEPTION: case EXIT_INTERRUPT_WINDOW: case EXIT_NMI_WINDOW: case EXIT_SHUTDOWN:
+    case EXIT_INTERNAL:
+      return false;
+    default:
+      return true;
+  }
+}
+
 /** Leaves guest code: fills the exit fields. RIP stays at the current instruction. */
 export function leave(code: i32, q0: u64, q1: u64, data: u64): void {
   setReg(S_EXIT_CODE, code);
@@ -202,6 +214,8 @@ export function leave(code: i32, q0: u64, q1: u64, data: u64): void {
   setReg(S_EXIT_Q0, q0);
   setReg(S_EXIT_Q1, q1);
   setReg(S_EXIT_DATA, data);
+  // An instruction that exits leaves RF = 0, as if it had completed (SDM vol. 3, 28.3.3).
+  if (byInstruction(code)) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
   brk |= BRK_EXIT;
 }
 export function leaveInternal(what: i32, address: u64): void {
