@@ -6,6 +6,13 @@ import type { Exit } from './exit.ts';
 
 export type Vendor = 'intel' | 'amd';
 
+/** Most virtual processors one engine holds. */
+export const MAX_VCPUS = 4096;
+/** Largest guest RAM in bytes: the built-in engine keeps it in one 4-GiB wasm memory with vCPU state and decoded code. */
+export const MAX_MEMORY = 2 ** 31;
+/** Width of a guest-physical address in bits, as CPUID 0x80000008 tells the guest. */
+export const MAXPHYADDR = 40;
+
 export interface CpuOptions {
   /** Number of virtual processors, 1 … 4096. */
   readonly vcpus: number;

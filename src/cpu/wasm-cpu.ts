@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { KvmscopeError } from '../errors.ts';
 import * as L from './core/layout.ts';
-import type { Cpu, CpuOptions, CpuState, Vendor } from './cpu.ts';
+import { type Cpu, type CpuOptions, type CpuState, MAX_MEMORY, MAX_VCPUS, MAXPHYADDR, type Vendor } from './cpu.ts';
 import type {
   Cr8Exit,
   ExceptionExit,
@@ -32,15 +32,10 @@ interface CoreExports {
 }
 
 const PAGE = 65536;
-/** Largest guest RAM in bytes: the rest of the 4 GiB wasm memory holds vCPU state and decoded code. */
-export const MAX_MEMORY = 2 ** 31;
-export const MAX_VCPUS = 4096;
 /**
  * Steps in one call of the core. wasm code is optimised between calls only, so that one long call would stay in the baseline compiler's code.
  */
 const SLICE = 200_000;
-/** Width of a guest-physical address in bits, as CPUID 0x80000008 tells the guest. */
-export const MAXPHYADDR = 40;
 
 let module: WebAssembly.Module | undefined;
 

@@ -3,11 +3,9 @@
  * integer x86-64 without FPU, MMX, SSE, PAT, 1-GiB pages, or XSAVE (SDM vol. 2, CPUID; KVM's leaves:
  * cpuid.rst).
  */
-import type { Vendor } from '../cpu/cpu.ts';
+import { MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
 import type { Era } from './eras.ts';
 
-/** Physical-address width in bits. */
-export const MAXPHYADDR = 40;
 const LINEAR_BITS = 48;
 
 // KVM_FEATURE_* bits of leaf 0x40000001 EAX.

@@ -8,7 +8,7 @@
  */
 import * as R from '../cpu/core/layout.ts';
 import type { Vendor } from '../cpu/cpu.ts';
-import { MAXPHYADDR } from './cpuid.ts';
+import { MAXPHYADDR } from '../cpu/cpu.ts';
 import { MSR_TSC_DEADLINE } from './fastpath.ts';
 import { APIC_BASE_EN, APIC_BASE_EXTD } from './lapic.ts';
 import { PV_MSRS } from './pv-msr.ts';

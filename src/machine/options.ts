@@ -1,4 +1,5 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
+import { MAX_MEMORY, MAX_VCPUS } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
 import { hardwareKind } from '../kvm/hardware-apic.ts';
@@ -7,8 +8,6 @@ import { bootMemory, needsBootTables } from './boot-state.ts';
 import type { ApicStart, ApStart, MachineOptions, StartMode } from './types.ts';
 import type { ResolvedMachineOptions } from './vm.ts';
 
-export const MAX_VCPUS = 4096;
-export const MAX_MEMORY = 0x80000000;
 export const MIN_MEMORY = 0x100000;
 const DEFAULT_MEMORY = 0x1000000;
 const DEFAULT_BUDGET = 50_000_000;

@@ -5,8 +5,8 @@
 import * as H from './tables.generated';
 import {
   EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
-  EXIT_HYPERCALL, EXIT_INVD, EXIT_INVLPG, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR,
-  INTERCEPT_INVLPG, INTERCEPT_PAUSE, INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX,
+  EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR,
+  INTERCEPT_PAUSE, INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX,
   R_RIP, R_RSI, R_RSP, R_SEL, R_TSC_AUX, R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT,
   S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
 } from './layout';
@@ -25,7 +25,7 @@ import {
   REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIZE, REC_SUB,
 } from './record';
 import { lar, linear, loadSegment, lsl, verr, verw } from './segment';
-import { pop, popDone, push, release } from './stack';
+import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import {
@@ -597,11 +597,6 @@ function nearReturn(size: i32, bytes: u64): void {
   if (failed()) return;
   popDone(size);
   if (bytes) release(bytes);
-}
-/** RSP := value within the width of the stack segment. */
-function setStackPointer(value: u64): void {
-  if (stackMask == 0xffff) store<u16>(st + (R_RSP << 3), <u16>value);
-  else setReg(R_RSP, value & stackMask);
 }
 function countRegister(rec: usize): u64 {
   return reg(R_RCX) & addressMask(rec);
@@ -1449,14 +1444,11 @@ export function execute(rec: usize): void {
       if (!failed()) lmsw(<u32>value);
       break;
     }
-    case H.H_CLTS: if (requireCpl0()) clts(); break;
+    case H.H_CLTS: clts(); break;
     case H.H_INVLPG: {
-      if (!requireCpl0()) return;
       const segment = <i32>load<u8>(rec, REC_SEG);
       const offset = effectiveAddress(rec);
-      const at = codeMode == 2 && segment < SEG_FS ? offset : reg(R_BASE + segment) + offset;
-      if (reg(S_INTERCEPT) & INTERCEPT_INVLPG) leave(EXIT_INVLPG, at, 0, 0);
-      else invlpg(at);
+      invlpg(codeMode == 2 && segment < SEG_FS ? offset : reg(R_BASE + segment) + offset);
       break;
     }
     case H.H_INVD: if (requireCpl0()) leave(EXIT_INVD, 0, 0, 0); break;

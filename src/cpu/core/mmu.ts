@@ -253,18 +253,13 @@ export function portAccess(port: u32, size: i32, input: bool, rep: bool, value: 
   return 0;
 }
 
-function mmioRead(address: u64, size: i32, system: bool): u64 {
-  if (system) {
-    leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
-    return 0;
-  }
+function mmioRead(address: u64, size: i32): u64 {
   if (ioqTake()) return ioqValue;
   ioqAsk(EXIT_MMIO, address, size, 0);
   return 0;
 }
-function mmioWrite(address: u64, size: i32, value: u64, system: bool): void {
-  if (system) leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
-  else if (!ioqTake()) ioqAsk(EXIT_MMIO, address, size | 0x10, value);
+function mmioWrite(address: u64, size: i32, value: u64): void {
+  if (!ioqTake()) ioqAsk(EXIT_MMIO, address, size | 0x10, value);
 }
 
 function addressCheck(linear: u64, size: i32, stack: bool): bool {
@@ -283,7 +278,6 @@ function truncate(value: u64, size: i32): u64 {
 function loadSlow(linear: u64, size: i32, base: usize, stack: bool): u64 {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, stack)) return 0;
-  const system = false;
   if ((linear & 0xfff) + size > 0x1000) {
     const first = <i32>(0x1000 - (linear & 0xfff));
     const low = loadPart(linear, first, base);
@@ -295,7 +289,7 @@ function loadSlow(linear: u64, size: i32, base: usize, stack: bool): u64 {
   }
   if (!translateData(linear, false, base)) return 0;
   const address = physical;
-  if ((address | 0xfff) >= ramSize) return truncate(mmioRead(address, size, system), size);
+  if ((address | 0xfff) >= ramSize) return truncate(mmioRead(address, size), size);
   const at = ramBase + <usize>address;
   switch (size) {
     case 1: return load<u8>(at);
@@ -310,7 +304,7 @@ function loadPart(linear: u64, size: i32, base: usize): u64 {
   let value: u64 = 0;
   for (let i = 0; i < size; i++) {
     const at = address + i;
-    const byte = (at | 0xfff) >= ramSize ? mmioRead(at, 1, false) & 0xff : <u64>load<u8>(ramBase + <usize>at);
+    const byte = (at | 0xfff) >= ramSize ? mmioRead(at, 1) & 0xff : <u64>load<u8>(ramBase + <usize>at);
     if (failed()) return 0;
     value |= byte << (i * 8);
   }
@@ -337,7 +331,7 @@ function storeSlow(linear: u64, size: i32, value: u64, base: usize, stack: bool)
   if (!translateData(linear, true, base)) return;
   const address = physical;
   if ((address | 0xfff) >= ramSize) {
-    mmioWrite(address, size, truncate(value, size), false);
+    mmioWrite(address, size, truncate(value, size));
     return;
   }
   const at = ramBase + <usize>address;
@@ -353,7 +347,7 @@ function storePart(address: u64, size: i32, value: u64): void {
   for (let i = 0; i < size; i++) {
     const at = address + i;
     if ((at | 0xfff) >= ramSize) {
-      mmioWrite(at, 1, (value >> (i * 8)) & 0xff, false);
+      mmioWrite(at, 1, (value >> (i * 8)) & 0xff);
       if (failed()) return;
     } else store<u8>(ramBase + <usize>at, <u8>(value >> (i * 8)));
   }
@@ -464,10 +458,7 @@ export function ldSys(linear: u64, size: i32): u64 {
 export function stSys(linear: u64, size: i32, value: u64): void {
   storeSlow(linear, size, value, st + TLB_BASE, false);
 }
-/** Same, for a stack of a given privilege level: user tables for CPL 3; non-canonical is #SS(0). */
-export function ldStackAt(linear: u64, size: i32, level: i32): u64 {
-  return loadSlow(linear, size, st + TLB_BASE + (level == 3 ? TLB_PRIVILEGE : 0), true);
-}
+/** A store as stSys, to a stack of a given privilege level: user tables for CPL 3; non-canonical is #SS(0). */
 export function stStackAt(linear: u64, size: i32, value: u64, level: i32): void {
   storeSlow(linear, size, value, st + TLB_BASE + (level == 3 ? TLB_PRIVILEGE : 0), true);
 }

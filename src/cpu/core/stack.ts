@@ -44,10 +44,13 @@ export function peek(offset: u64, sizeLog2: i32): u64 {
   return peek(0, sizeLog2);
 }
 
+/** RSP := value within the width of the stack segment. */
+export function setStackPointer(value: u64): void {
+  setReg(R_RSP, merged(value & stackMask));
+}
 /** Releases `bytes` from the stack. */
 export function release(bytes: u64): void {
-  const sp = reg(R_RSP) + bytes;
-  setReg(R_RSP, codeMode == 2 ? sp : merged(sp & stackMask));
+  setStackPointer(reg(R_RSP) + bytes);
 }
 /** Completes pop(). */
 // @ts-ignore: decorator

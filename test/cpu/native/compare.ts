@@ -1,25 +1,9 @@
 /** Compares what the processor and the core did with a case, and says what differs. */
 import { Decoder, Formatter, FormatterSyntax } from 'iced-x86';
+import { REGISTERS } from '../../../src/cpu/registers.ts';
 import { BITS, CODE, CODE16, COMPAT32, DONE, LONG, type NativeCase, type Outcome } from './layout.ts';
 
-const NAMES = [
-  'rax',
-  'rcx',
-  'rdx',
-  'rbx',
-  'rsp',
-  'rbp',
-  'rsi',
-  'rdi',
-  'r8',
-  'r9',
-  'r10',
-  'r11',
-  'r12',
-  'r13',
-  'r14',
-  'r15',
-];
+const NAMES = REGISTERS.filter(({ group }) => group === 'gpr').map(({ name }) => name);
 /** TF is how cases are single-stepped; RF in a fault's image is the kernel's business. */
 const M64 = 0xffffffffffffffffn;
 const IGNORED_FLAGS = 0x10100;
