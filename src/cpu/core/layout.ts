@@ -67,7 +67,7 @@ export const R_LIMIT = 64;
 /** Access rights in VMX format (SDM vol. 3, 24.4.1): type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15, unusable 16. */
 export const R_ATTR = 72;
 
-/** First slot that is not an architectural register. */
+/** First slot behind the integer registers; x87 and SSE registers have slots of their own from R_FCW. */
 export const S_FIRST = 80;
 /** The host wrote CR0, CR3, CR4 or EFER: drop translations at the next run. */
 export const S_DIRTY = 80;
@@ -112,7 +112,30 @@ export const S_TLB_VERSION = 118;
 export const S_PDPTE = 119;
 /** A single-step trap or code breakpoint that is due before the next instruction: DR6 bits to set, 0 if none. */
 export const S_PENDING_DEBUG = 123;
-export const S_SLOTS = 128;
+
+// x87, MMX and SSE registers (SDM vol. 1, 8.1 and 10.2). Architectural, but behind the bookkeeping so that slots below 128 stay put.
+/** x87 control word. */
+export const R_FCW = 128;
+/** x87 status word; TOP in bits 13:11. */
+export const R_FSW = 129;
+/** Abridged x87 tag word as in FXSAVE: bit i set = physical register Ri is not empty. */
+export const R_FTW = 130;
+/** Last x87 opcode (11 bits), instruction and operand pointers with their selectors. */
+export const R_FOP = 131;
+export const R_FIP = 132;
+export const R_FDP = 133;
+export const R_FCS = 134;
+export const R_FDS = 135;
+export const R_MXCSR = 136;
+export const R_XCR0 = 137;
+export const R_XSS = 138;
+/** Physical x87 registers R0 … R7, two slots each: significand (also MMi), then sign and exponent in bits 15:0. */
+export const R_FPR = 144;
+/** XMM0 … XMM15, two slots each: bits 63:0, then 127:64. */
+export const R_XMM = 160;
+/** First slot behind the x87, MMX and SSE registers. */
+export const R_SIMD_END = 192;
+export const S_SLOTS = 256;
 
 /** Bytes from one vCPU's state block to the next: slots, then TLBs. */
 export const STATE_STRIDE = 32768;

@@ -50,6 +50,15 @@ export const CR4_PAE: u64 = 1 << 5;
 export const CR4_MCE: u64 = 1 << 6;
 export const CR4_PGE: u64 = 1 << 7;
 export const CR4_PCE: u64 = 1 << 8;
+export const CR4_OSFXSR: u64 = 1 << 9;
+export const CR4_OSXMMEXCPT: u64 = 1 << 10;
+export const CR4_UMIP: u64 = 1 << 11;
+export const CR4_LA57: u64 = 1 << 12;
+export const CR4_FSGSBASE: u64 = 1 << 16;
+export const CR4_PCIDE: u64 = 1 << 17;
+export const CR4_OSXSAVE: u64 = 1 << 18;
+export const CR4_SMEP: u64 = 1 << 20;
+export const CR4_SMAP: u64 = 1 << 21;
 
 export const EFER_SCE: u64 = 1 << 0;
 export const EFER_LME: u64 = 1 << 8;
@@ -86,7 +95,11 @@ export const NP: i32 = 11;
 export const SS: i32 = 12;
 export const GP: i32 = 13;
 export const PF: i32 = 14;
+/** x87 floating-point error. */
+export const MF: i32 = 16;
 export const AC: i32 = 17;
+/** SIMD floating-point exception. */
+export const XM: i32 = 19;
 /** Pseudo vector: a non-canonical address; becomes #SS(0) or #GP(0) by the segment of the access. */
 export const NONCANONICAL: i32 = 0x80;
 
