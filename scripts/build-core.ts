@@ -23,14 +23,20 @@ const FLAGS = [
   'E_OPCODE',
   'E_ACC',
   'G_ACC',
-  'GROUP',
   'E_BYTE',
   'SIZE_Z',
   'SIZE_Y',
-  'BY_MODRM',
-  'NP',
+  'X87',
+  'MMX',
+  'SSE',
+  'UNALIGNED',
+  // Nodes: the entry's handler is the number of a table to look further in.
+  'PREFIX',
+  'GROUP',
+  'WHOLE',
 ] as const;
-const flag = (name: (typeof FLAGS)[number]): number => 1 << FLAGS.indexOf(name);
+type Flag = (typeof FLAGS)[number];
+const flag = (name: Flag): number => 1 << FLAGS.indexOf(name);
 /** Immediate kinds, in the order of their numbers. */
 const IMMEDIATES = ['', 'Ib', 'Ibs', 'Iz', 'Iiv', 'Iw', 'Iwb', 'P', 'O', '1', 'Jbs', 'Jz'];
 
@@ -40,97 +46,163 @@ interface Entry {
   immediate: number;
   flags: number;
 }
-const empty = (n: number): (Entry | undefined)[] => new Array(n).fill(undefined);
-const primary = empty(256);
-const secondary = empty(256);
-const groups: (Entry | undefined)[][] = [];
-/** 0F 01 with a register operand: selected by the whole ModRM byte, C0 … FF. */
-const byModrm = empty(64);
+const NONE: Entry = { handler: 0, sub: 0, immediate: 0, flags: 0 };
 
-const handlers = [
-  'UD',
-  ...new Set(OPCODES.map((row) => row.handler.split(':')[0] as string).filter((h) => h !== 'UD')),
-];
+const handlers = ['UD', ...new Set(OPCODES.map((row) => row.handler).filter((h) => h !== 'UD'))];
 
 function entryOf(row: OpcodeRow): Entry {
-  const [handler, sub = '0'] = row.handler.split(':') as [string, string?];
-  const operands = row.operands ? row.operands.split(',') : [];
-  let flags = 0;
-  for (const a of row.attributes) {
-    if (a.startsWith('u:')) continue; // what comparisons need, not the decoder
-    const name = a.toUpperCase();
-    if (!FLAGS.includes(name as never)) throw new Error(`opcode ${row.opcode}: unknown attribute ${a}`);
-    flags |= flag(name as never);
+  const { operands } = row;
+  let flags = row.group === undefined && row.modrm === undefined ? 0 : flag('MODRM');
+  for (const attribute of row.attributes) {
+    if (/^[uf]:/.test(attribute)) continue; // what comparisons need, not the decoder
+    const name = attribute.toUpperCase() as Flag;
+    if (!FLAGS.includes(name)) throw new Error(`opcode ${row.opcode}: unknown attribute ${attribute}`);
+    flags |= flag(name);
   }
   let immediate = 0;
   for (const operand of operands) {
-    const kind = operand[0];
-    if ('EMRGSCD'.includes(kind as string)) flags |= flag('MODRM');
+    const kind = operand[0] as string;
+    if (/^[EMRGSCDBNVWUQ]|^P./.test(operand)) flags |= flag('MODRM');
     if (kind === 'M') flags |= flag('MEM_ONLY');
-    if (kind === 'R') flags |= flag('REG_ONLY');
+    if (kind === 'R' && !operand.includes('/')) flags |= flag('REG_ONLY');
     if (kind === 'Z') flags |= flag('E_OPCODE');
     if (kind === 'A') flags |= flag(operands[0] === operand ? 'E_ACC' : 'G_ACC');
     const number = IMMEDIATES.indexOf(kind === 'O' ? 'O' : operand);
     if (number > 0) immediate = number;
-    else if ('IJP1'.includes(kind as string)) throw new Error(`opcode ${row.opcode}: unknown immediate ${operand}`);
+    else if ('IJ1'.includes(kind)) throw new Error(`opcode ${row.opcode}: unknown immediate ${operand}`);
   }
   const first = operands.find((o) => !'I1'.includes(o[0] as string)) ?? '';
-  if (first.endsWith('b') && !'J'.includes(first[0] as string)) flags |= flag('BYTE');
-  if (first.endsWith('z') && first[0] !== 'J') flags |= flag('SIZE_Z');
-  if (/^[MG]y/.test(first)) flags |= flag('SIZE_Y');
+  if (/^[EGMXZAO]b/.test(first)) flags |= flag('BYTE');
+  if (/^[^J]z$/.test(first)) flags |= flag('SIZE_Z');
+  if (operands.some((o) => /^[EMGB]y/.test(o))) flags |= flag('SIZE_Y');
   if (operands.some((o) => o === 'Eb') && !(flags & flag('BYTE'))) flags |= flag('E_BYTE');
-  return { handler: handlers.indexOf(handler), sub: Number(sub), immediate, flags };
+  return { handler: handlers.indexOf(row.handler), sub: row.sub, immediate, flags };
 }
 
-for (const row of OPCODES) {
-  const parts = row.opcode.split(' ');
-  const table = parts[0] === '0F' ? secondary : primary;
-  if (table === secondary) parts.shift();
-  const byte = Number.parseInt(parts[0] as string, 16);
-  const entry = entryOf(row);
-  const selector = parts[1];
-  const put = (into: (Entry | undefined)[], at: number, value = entry): void => {
-    if (into[at]) throw new Error(`opcode ${row.opcode}: defined twice`);
-    into[at] = value;
-  };
-  if (!selector) put(table, byte);
-  else if (selector === '+r') for (let r = 0; r < 8; r++) put(table, byte + r);
-  else if (selector.startsWith('/')) {
-    let group = table[byte];
-    if (!group) {
-      group = { handler: groups.length, sub: 0, immediate: 0, flags: flag('MODRM') | flag('GROUP') };
-      groups.push(empty(16));
-      table[byte] = group;
+// ---- tables: 256 entries for each opcode map; a byte with several rows leads to nodes by prefix, by ModRM.reg or by the ModRM byte ----
+
+/** Memory operands by ModRM.reg, then register operands by the ModRM byte, C0 to FF. */
+const CELLS = 8 + 64;
+const COLUMNS = ['NP', '66', 'F3', 'F2'];
+
+const prefixes: Entry[][] = [];
+const groups: Entry[][] = [];
+const wholes: Entry[][] = [];
+const node = (table: Entry[][], entries: Entry[], kind: Flag, flags: number): Entry => {
+  table.push(entries);
+  return { handler: table.length - 1, sub: 0, immediate: 0, flags: flag(kind) | flags };
+};
+
+/** The cells of a row's column that it fills. */
+function cellsOf(row: OpcodeRow): number[] {
+  if (row.modrm !== undefined) return [8 + row.modrm - 0xc0];
+  return Array.from({ length: CELLS }, (_, cell) => cell).filter((cell) => {
+    const inMemory = cell < 8;
+    const reg = inMemory ? cell : ((cell - 8) >> 3) & 7;
+    return (row.group ?? reg) === reg && row.only !== (inMemory ? 'r' : 'm');
+  });
+}
+
+/** One prefix column of one opcode byte. Rows for single ModRM bytes go before the others. */
+function column(rows: readonly OpcodeRow[]): Entry {
+  const cells: (Entry | undefined)[] = new Array(CELLS).fill(undefined);
+  for (const exact of [true, false]) {
+    for (const row of rows.filter((row) => (row.modrm !== undefined) === exact)) {
+      const entry = entryOf(row);
+      let filled = false;
+      for (const cell of cellsOf(row)) {
+        if (cells[cell] && (exact || cell < 8)) throw new Error(`opcode ${row.opcode}: defined twice`);
+        filled ||= !cells[cell];
+        cells[cell] ??= entry;
+      }
+      if (!filled) throw new Error(`opcode ${row.opcode}: every place is taken`);
     }
-    const cells = groups[group.handler] as (Entry | undefined)[];
-    const n = Number(selector[1]);
-    if (parts[2] !== 'r') put(cells, n);
-    if (parts[2] !== 'm') put(cells, n + 8);
-  } else {
-    put(byModrm, Number.parseInt(selector, 16) - 0xc0);
-    (table[byte] as Entry).flags |= flag('BY_MODRM');
   }
+  const all = cells.map((entry) => entry ?? NONE);
+  if (all.every((entry) => entry === all[0])) return all[0] as Entry;
+  // The ModRM byte belongs to the instruction even where a group has no member.
+  const known = all.map((entry) => ({ ...entry, flags: entry.flags | flag('MODRM') }));
+  const group = [...all.slice(0, 8), ...Array.from({ length: 8 }, (_, reg) => all[8 + reg * 8] as Entry)];
+  const isGroup = all.every((entry, cell) => cell < 8 || entry === group[8 + ((cell - 8) >> 3)]);
+  if (!isGroup) return node(wholes, known, 'WHOLE', flag('MODRM'));
+  return node(
+    groups,
+    group.map((entry) => ({ ...entry, flags: entry.flags | flag('MODRM') })),
+    'GROUP',
+    flag('MODRM'),
+  );
 }
 
-const bytes = (entries: (Entry | undefined)[]): string =>
+function opcodeEntry(rows: readonly OpcodeRow[]): Entry {
+  const left = rows.filter((row) => row.prefix === '');
+  const columns = COLUMNS.map((prefix) => rows.filter((row) => row.prefix === prefix));
+  if (columns.every((own) => own.length === 0)) return left.length > 0 ? column(left) : NONE;
+  // A row of a column takes its place; rows for any column keep the rest of it.
+  const entries = columns.map((own) => {
+    const taken = new Set(own.flatMap(cellsOf));
+    return column([...own, ...left.filter((row) => cellsOf(row).some((cell) => !taken.has(cell)))]);
+  });
+  const modrm = entries.reduce((flags, entry) => flags | (entry.flags & flag('MODRM')), 0);
+  return node(
+    prefixes,
+    entries.map((entry) => ({ ...entry, flags: entry.flags | modrm })),
+    'PREFIX',
+    0,
+  );
+}
+
+function map(vex: boolean, name: OpcodeRow['map']): Entry[] {
+  return Array.from({ length: 256 }, (_, byte) =>
+    opcodeEntry(
+      OPCODES.filter(
+        (row) => row.vex === vex && row.map === name && (row.inOpcode ? (byte & ~7) === row.byte : row.byte === byte),
+      ),
+    ),
+  );
+}
+const maps = {
+  MAP_PRIMARY: map(false, ''),
+  MAP_0F: map(false, '0F'),
+  MAP_0F38: map(false, '0F38'),
+  MAP_0F3A: map(false, '0F3A'),
+  MAP_VEX_0F38: map(true, '0F38'),
+  MAP_VEX_0F3A: map(true, '0F3A'),
+};
+
+const bytes = (entries: readonly Entry[]): string =>
   entries
-    .flatMap((e) =>
-      e
-        ? [e.handler & 255, e.handler >> 8, e.sub, e.immediate, ...[0, 8, 16, 24].map((s) => (e.flags >>> s) & 255)]
-        : [0, 0, 0, 0, 0, 0, 0, 0],
-    )
+    .flatMap((e) => [
+      e.handler & 255,
+      e.handler >> 8,
+      e.sub,
+      e.immediate,
+      ...[0, 8, 16, 24].map((s) => (e.flags >>> s) & 255),
+    ])
     .join(',');
+const constants = (names: readonly string[], prefix: string, type: string, value: (i: number) => number): string =>
+  names.map((name, i) => `export const ${prefix}_${name}: ${type} = ${value(i)};`).join('\n');
+const data = (name: string, entries: readonly Entry[]): string =>
+  `export const ${name}: usize = memory.data<u8>([${bytes(entries.length > 0 ? entries : [NONE])}]);`;
 
 const source = `// Generated by scripts/build-core.ts from src/cpu/opcodes.ts. Do not edit.
-${handlers.map((h, i) => `export const H_${h}: i32 = ${i};`).join('\n')}
-${FLAGS.map((f) => `export const F_${f}: u32 = ${flag(f)};`).join('\n')}
-${IMMEDIATES.map((k, i) => `export const IMM_${k === '' ? 'NONE' : k === '1' ? 'ONE' : k.toUpperCase()}: i32 = ${i};`).join('\n')}
-/** Entries of 8 bytes: u16 handler or group, u8 sub, u8 immediate kind, u32 flags. */
-export const PRIMARY: usize = memory.data<u8>([${bytes(primary)}]);
-export const SECONDARY: usize = memory.data<u8>([${bytes(secondary)}]);
-/** 16 entries per group: memory operand /0-/7, register operand /0-/7. */
-export const GROUPS: usize = memory.data<u8>([${bytes(groups.flat())}]);
-export const BY_MODRM: usize = memory.data<u8>([${bytes(byModrm)}]);
+${constants(handlers, 'H', 'i32', (i) => i)}
+${constants(FLAGS, 'F', 'u32', (i) => 1 << i)}
+${constants(
+  IMMEDIATES.map((k) => (k === '' ? 'NONE' : k === '1' ? 'ONE' : k.toUpperCase())),
+  'IMM',
+  'i32',
+  (i) => i,
+)}
+// Entries of 8 bytes: u16 handler or number of a node, u8 sub, u8 immediate kind, u32 flags.
+${Object.entries(maps)
+  .map(([name, entries]) => data(name, entries))
+  .join('\n')}
+/** 4 entries a node: no prefix, 66, F3, F2. */
+${data('PREFIXES', prefixes.flat())}
+/** 16 entries a node: memory operand /0-/7, register operand /0-/7. */
+${data('GROUPS', groups.flat())}
+/** 72 entries a node: memory operand /0-/7, ModRM bytes C0-FF. */
+${data('WHOLES', wholes.flat())}
 `;
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -141,7 +213,15 @@ if (!existsSync(tables) || readFileSync(tables, 'utf8') !== source) writeFileSyn
 const debug = process.argv.includes('--debug');
 const modified = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const core = readdirSync(join(root, 'src/cpu/core')).map((name) => `src/cpu/core/${name}`);
-const inputs = [...core, 'src/cpu/opcodes.ts', 'scripts/build-core.ts', 'package.json', 'package-lock.json'];
+const tableFiles = readdirSync(join(root, 'src/cpu/opcodes')).map((name) => `src/cpu/opcodes/${name}`);
+const inputs = [
+  ...core,
+  ...tableFiles,
+  'src/cpu/opcodes.ts',
+  'scripts/build-core.ts',
+  'package.json',
+  'package-lock.json',
+];
 const newest = Math.max(...inputs.map((path) => modified(join(root, path))));
 if (!debug && modified(join(root, 'build/core.wasm')) > newest) process.exit(0);
 

@@ -1,22 +1,22 @@
 // Instruction bytes to records (SDM vol. 2, chapter 2). Knows encodings, not meanings.
 
 import {
-  BY_MODRM, F_BYTE, F_BY_MODRM, F_D64, F_END, F_E_BYTE, F_E_OPCODE, F_F64, F_GROUP, F_I64, F_LOCK, F_MEM_ONLY, F_MODRM,
-  F_NP, F_O64, F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC,
+  F_BYTE, F_D64, F_END, F_E_BYTE, F_E_OPCODE, F_F64, F_GROUP, F_I64, F_LOCK, F_MEM_ONLY, F_MMX, F_MODRM, F_O64, F_PREFIX,
+  F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, F_SSE, F_UNALIGNED, F_WHOLE, F_X87, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC,
   H_JMP_J, H_LEA, H_MOV_EG, H_MOV_EI, H_MOV_GE, H_MOVZX, H_NOP, H_ARPL_MOVSXD, H_POP_E, H_PUSH_E, H_RET, H_SHIFT_EI,
   H_TEST_EG, H_TEST_EI, H_UD, IMM_IB, IMM_IBS, IMM_IIV, IMM_IW, IMM_IWB, IMM_IZ, IMM_JBS, IMM_JZ, IMM_O, IMM_ONE, IMM_P,
-  PRIMARY, SECONDARY,
+  MAP_0F, MAP_0F38, MAP_0F3A, MAP_PRIMARY, MAP_VEX_0F38, MAP_VEX_0F3A, PREFIXES, WHOLES,
 } from './tables.generated';
 import { R_RIP, R_ZERO, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS } from './layout';
 import { codeMode } from './state';
 import {
-  MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS,
+  MORE_MMX, MORE_SAME_PAGE, MORE_SSE, MORE_UNALIGNED, MORE_X87, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS,
   OP_DEC32, OP_DEC64, OP_GENERIC, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8,
   OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8, OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64,
   OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32, OP_SHR_RI64, OP_ST32, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32,
   OP_TEST_RR64, REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_END, REC_FLAGS, REC_G, REC_HANDLER, REC_IMM, REC_INDEX,
-  REC_LEN, REC_LOCK, REC_MEM, REC_MORE, REC_OP, REC_REG, REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIMPLE, REC_SIZE,
-  REC_SUB,
+  REC_LEN, REC_LINK, REC_LOCK, REC_MEM, REC_MORE, REC_OP, REC_REG, REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIMPLE, REC_SIZE,
+  REC_SUB, REC_V,
 } from './record';
 import { decodedPage, enterRecord, keepRecord, nextRecord, recordAt, reserveRecords } from './code-cache';
 
@@ -94,29 +94,51 @@ export function decode(record: usize, at: usize, available: i32): i32 {
     rex = 0; // a REX prefix counts only directly before the opcode
   }
 
-  let entry: usize;
+  let map: usize = MAP_PRIMARY;
+  // Which entry of a node by prefix: none, 66, F3, F2.
+  let column = recFlags & REC_REPNE ? 3 : recFlags & REC_REP ? 2 : sizePrefix ? 1 : 0;
+  let invalid = false;
+  let vvvv: u32 = 0;
   if (opcode == 0x0f) {
     opcode = u8At();
-    entry = SECONDARY + (<usize>opcode << 3);
-  } else entry = PRIMARY + (<usize>opcode << 3);
+    map = MAP_0F;
+    if (opcode == 0x38 || opcode == 0x3a) {
+      map = opcode == 0x38 ? MAP_0F38 : MAP_0F3A;
+      opcode = u8At();
+    }
+  } else if ((opcode & 0xfe) == 0xc4 && (long || (cursor < end && load<u8>(cursor) >= 0xc0))) {
+    // VEX prefix (SDM vol. 2, 2.3.5): three bytes after C4, two after C5. Outside 64-bit mode C4 and C5 with a memory operand are LES and LDS.
+    invalid = column != 0 || rex != 0 || (recFlags & REC_LOCK) != 0;
+    const first = u8At();
+    const last = opcode == 0xc4 ? u8At() : first;
+    map = opcode == 0xc5 ? 0 : (first & 31) == 2 ? MAP_VEX_0F38 : (first & 31) == 3 ? MAP_VEX_0F3A : 0;
+    if (long) rex = 0x40 | (opcode == 0xc4 ? (((first >> 5) & 7) ^ 7) | ((last >> 4) & 8) : ((first >> 5) & 4) ^ 4);
+    vvvv = ((last >> 3) & 15) ^ 15;
+    if (!long) vvvv &= 7;
+    column = <i32>(last & 3);
+    // Nothing here has vectors of 256 bits.
+    if (map == 0 || (last & 4) != 0) invalid = true;
+    if (map == 0) map = MAP_VEX_0F38;
+    opcode = u8At();
+  }
 
+  let entry = map + (<usize>opcode << 3);
   let flags = load<u32>(entry, 4);
-  let handler = <i32>load<u16>(entry);
+  if (flags & F_PREFIX) {
+    entry = PREFIXES + (<usize>(<i32>load<u16>(entry) * 4 + column) << 3);
+    flags = load<u32>(entry, 4);
+  }
   let modrm: u32 = 0;
   if (flags & F_MODRM) modrm = u8At();
-  if (flags & F_GROUP) {
-    const special = flags & F_BY_MODRM && modrm >= 0xc0 ? BY_MODRM + (<usize>(modrm - 0xc0) << 3) : 0;
-    if (special && load<u64>(special)) {
-      entry = special;
-      flags = load<u32>(entry, 4);
-      handler = load<u16>(entry);
-    } else {
-      entry = GROUPS + (<usize>(handler * 16 + (modrm >= 0xc0 ? 8 : 0) + ((modrm >> 3) & 7)) << 3);
-      // The operand bytes belong to the instruction even if the group has no such member.
-      flags = load<u32>(entry, 4) | F_MODRM;
-      handler = load<u16>(entry);
-    }
+  if (flags & (F_GROUP | F_WHOLE)) {
+    const index = <usize>load<u16>(entry);
+    const reg = (modrm >> 3) & 7;
+    if (flags & F_GROUP) entry = GROUPS + ((index * 16 + (modrm >= 0xc0 ? 8 : 0) + reg) << 3);
+    else entry = WHOLES + ((index * 72 + (modrm >= 0xc0 ? modrm - 0xc0 + 8 : reg)) << 3);
+    flags = load<u32>(entry, 4);
   }
+  let handler = <i32>load<u16>(entry);
+  if (invalid) handler = H_UD;
   if (flags & (long ? F_I64 : F_O64)) handler = H_UD;
 
   let size: i32;
@@ -223,7 +245,6 @@ export function decode(record: usize, at: usize, available: i32): i32 {
 
   if (short) return available >= MAX_LENGTH ? -1 : 0;
 
-  if (flags & F_NP && (sizePrefix || (recFlags & (REC_REP | REC_REPNE)) != 0)) handler = H_UD;
   if (recFlags & REC_LOCK && ((flags & F_LOCK) == 0 || !memory)) handler = H_UD;
   if (segment < 0) segment = defaultSegment;
   if (memory) {
@@ -247,10 +268,16 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   store<u8>(record, load<u8>(entry, 2), REC_SUB);
   store<i32>(record, displacement, REC_DISP);
   store<i64>(record, immediate, REC_IMM);
-  store<u32>(record, 0, 24);
+  store<u32>(record, 0, REC_LINK);
+  store<u8>(record, <u8>(vvvv * 8), REC_V);
   store<u16>(record, <u16>handler, REC_HANDLER);
   store<u8>(record, <u8>regNumber, REC_REG);
-  store<u8>(record, 0, REC_MORE);
+  let more: u8 = 0;
+  if (flags & F_X87) more |= MORE_X87;
+  if (flags & F_MMX) more |= MORE_MMX;
+  if (flags & F_SSE) more |= MORE_SSE;
+  if (flags & F_UNALIGNED) more |= MORE_UNALIGNED;
+  store<u8>(record, more, REC_MORE);
   store<u16>(record, <u16>fastForm(record, handler, size, recFlags), REC_OP);
   return length;
 }

@@ -26,11 +26,13 @@ export const REC_DISP: usize = 12;
 export const REC_IMM: usize = 16;
 /** u32: record of the branch target if it lies in the same page, 0 if not known yet. */
 export const REC_LINK: usize = 24;
+/** u8: byte offset in the state block of the VEX.vvvv register; the place is REC_LINK's, as nothing with a VEX prefix branches. */
+export const REC_V: usize = 24;
 /** u16: handler, see tables.generated.ts. */
 export const REC_HANDLER: usize = 28;
 /** u8: ModRM.reg with REX.R. */
 export const REC_REG: usize = 30;
-/** u8: bit 0: the branch target lies in the same page as the instruction. */
+/** u8: see MORE_*. */
 export const REC_MORE: usize = 31;
 export const REC_BYTES: usize = 32;
 
@@ -46,7 +48,14 @@ export const REC_SIMPLE: u8 = 64;
 /** The block ends here: look the next instruction up. */
 export const REC_END: u8 = 128;
 
+// REC_MORE
+/** The branch target lies in the same page as the instruction. */
 export const MORE_SAME_PAGE: u8 = 1;
+/** The row's attributes of these names. */
+export const MORE_X87: u8 = 2;
+export const MORE_MMX: u8 = 4;
+export const MORE_SSE: u8 = 8;
+export const MORE_UNALIGNED: u8 = 16;
 
 // ---- dispatch numbers: 0 = by handler, the rest are fast forms of frequent instructions ----
 export const OP_GENERIC: i32 = 0;

@@ -57,14 +57,8 @@ export interface Form {
   readonly undefinedFlags: readonly { readonly flag: number; readonly rule: '' | '>1' | '>=n' }[];
 }
 
-function parse(row: OpcodeRow): Form {
-  const parts = row.opcode.split(' ');
-  const opcode = [Number.parseInt(parts.shift() as string, 16)];
-  if (opcode[0] === 0x0f) opcode.push(Number.parseInt(parts.shift() as string, 16));
-  const [selector = '', only] = parts;
-  const operands = row.operands ? row.operands.split(',') : [];
-  const handler = row.handler.split(':')[0] as string;
-  const first = operands.find((operand) => !'I1'.includes(operand[0] as string)) ?? '';
+function formOfRow(row: OpcodeRow): Form {
+  const first = row.operands.find((operand) => !'I1'.includes(operand[0] as string)) ?? '';
   const undefinedFlags = row.attributes
     .filter((a) => a.startsWith('u:'))
     .flatMap((a) => a.slice(2).split(','))
@@ -73,24 +67,27 @@ function parse(row: OpcodeRow): Form {
       if (!(name in FLAG)) throw new Error(`opcode ${row.opcode}: unknown undefined flag ${item}`);
       return { flag: FLAG[name] as number, rule: rule as '' | '>1' | '>=n' };
     });
+  const { inOpcode, group, only, modrm, operands, handler } = row;
   return {
     row,
-    opcode,
-    inOpcode: selector === '+r',
-    group: selector.startsWith('/') ? Number(selector[1]) : undefined,
-    only: only as 'm' | 'r' | undefined,
-    modrm: /^[0-9A-F]{2}$/.test(selector) ? Number.parseInt(selector, 16) : undefined,
+    opcode: row.map === '' ? [row.byte] : [0x0f, row.byte],
+    inOpcode,
+    group,
+    only,
+    modrm,
     operands,
     handler,
     byte: first.endsWith('b') && !first.startsWith('J'),
     lock: row.attributes.includes('lock'),
     nearBranch: row.attributes.includes('f64') && operands.every((operand) => !/^[CDR]/.test(operand)),
     d64: row.attributes.includes('d64'),
-    np: row.attributes.includes('np'),
+    np: row.prefix === 'NP',
     undefinedFlags,
   };
 }
-export const FORMS: readonly Form[] = OPCODES.map(parse);
+export const FORMS: readonly Form[] = OPCODES.filter(
+  (row) => !row.vex && row.map.length < 4 && /^(NP)?$/.test(row.prefix),
+).map(formOfRow);
 
 /** Handlers that are not run on the processor, and why. */
 export const LEFT_OUT: Readonly<Record<string, string>> = {
