@@ -117,9 +117,12 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SYSEXIT: 'depends on the vendor',
   X87: 'not in the core',
 };
-/** Handlers that end in #GP(0) at CPL 3, whatever their operands. */
 /** Handlers that make several accesses. */
 const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
+/** CMPS reads both operands before it compares, in an order that differs by processor; SCAS has the second operand alone. */
+const secondOperand = (form: Form, bytes: readonly number[]): number[] | undefined =>
+  form.handler === 'CMPS' ? [...bytes.slice(0, -1), (bytes.at(-1) as number) + 8] : undefined;
+/** Handlers that end in #GP(0) at CPL 3, whatever their operands. */
 const PRIVILEGED = new Set(
   'HLT RDMSR WRMSR MOV_RC MOV_CR MOV_RD MOV_DR CLTS LGDT LIDT LLDT LTR LMSW INVLPG INVD WBINVD SWAPGS SYSRET IN_I IN_DX OUT_I OUT_DX INS OUTS CLI STI'.split(
     ' ',
@@ -384,7 +387,8 @@ class Draft {
     const code = [(mod << 6) | ((reg & 7) << 3) | rm];
     if (mod === 1) code.push(d & 0xff);
     else if (mod === 2 || parts.length === 0) code.push(d & 0xff, (d >> 8) & 0xff);
-    return { code, linear };
+    const at = parts.reduce((sum, n) => sum + Number((this.registers[n] as bigint) & 0xffffn), d) & 0xffff;
+    return { code, linear: BigInt(this.base(segment) + at) };
   }
   memory32(reg: number, bytes: number): { readonly code: number[]; readonly linear: bigint } {
     const r = this.random;
@@ -646,7 +650,8 @@ class Draft {
       inMemory = false;
     // Of memory, 16-bit MOVSXD reads two bytes or four.
     if (handler === 'ARPL_MOVSXD' && long && operand16) inMemory = false;
-    const locked = form.lock && inMemory ? r.oneIn(4) : !PRIVILEGED.has(handler) && r.oneIn(100);
+    // AMD's family 19h executes LOCK VERW.
+    const locked = form.lock && inMemory ? r.oneIn(4) : !PRIVILEGED.has(handler) && handler !== 'VERW' && r.oneIn(100);
     if (locked) prefixes.push(0xf0);
     for (let i = prefixes.length - 1; i > 0; i--) {
       const j = r.below(i + 1);
@@ -840,6 +845,7 @@ export class Cases {
       ...flags,
       undefinedBits,
       partial: PARTIAL.has(form.handler),
+      second: secondOperand(form, bytes),
     };
   }
 
@@ -931,6 +937,7 @@ export class Cases {
       undefinedFlags: flags,
       flagsAtFault: 0,
       partial,
+      second: found.form && secondOperand(found.form, code),
     };
   }
 }
@@ -1101,6 +1108,7 @@ function identify(mode: Mode, bytes: readonly number[]): { form: Form | undefine
   if (!found) return undefined;
   const form = found.form ?? formOf(mode, bytes);
   if (form && (form.handler in LEFT_OUT || PRIVILEGED.has(form.handler))) return undefined;
+  if (form?.handler === 'VERW' && bytes.includes(0xf0)) return undefined;
   if (!form || found.length === 0) return found.length === 0 ? found : undefined;
   const has = (...values: number[]): boolean => bytes.slice(0, found.length).some((byte) => values.includes(byte));
   // What the table leaves to the vendor; see Draft.encode().

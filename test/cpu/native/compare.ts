@@ -9,8 +9,14 @@ const M64 = 0xffffffffffffffffn;
 const IGNORED_FLAGS = 0x10100;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
-/** What differs, one line each, processor first; empty if nothing does. */
+/** What differs, one line each, processor first; empty if nothing does. Of two faulting operands either may be reported. */
 export function differences(c: NativeCase, native: Outcome, model: Outcome): string[] {
+  const lines = differencesFrom(c, native, model);
+  if (lines.length === 0 || !model.second) return lines;
+  return differencesFrom(c, native, { ...model, ...model.second }).length === 0 ? [] : lines;
+}
+
+function differencesFrom(c: NativeCase, native: Outcome, model: Outcome): string[] {
   const lines: string[] = [];
   const differ = (what: string, a: bigint | number, b: bigint | number): void => {
     if (a !== b) lines.push(`${what}: processor ${hex(a)}, core ${hex(b)}`);

@@ -63,14 +63,21 @@ export interface NativeCase {
   readonly undefinedBits?: { readonly register: number; readonly bits: bigint } | undefined;
   /** The instruction makes several accesses; if one faults, registers and memory may show the others. */
   readonly partial?: boolean;
+  /** The instruction with only the other of its two memory operands: where both fault, either fault may be reported. */
+  readonly second?: readonly number[] | undefined;
 }
 
-export interface Outcome {
+export interface Fault {
   /** Exception vector, DONE, or 0x1000 and more for an exit the processor knows nothing of. */
   readonly trap: number;
   readonly error: number;
   /** Linear address of a #PF. */
   readonly cr2: bigint;
+}
+
+export interface Outcome extends Fault {
+  /** What the operand of `NativeCase.second` faults with. */
+  readonly second?: Fault | undefined;
   readonly rip: bigint;
   readonly rflags: number;
   readonly registers: BigUint64Array;

@@ -9,6 +9,7 @@ import {
   CODE16,
   DATA,
   DONE,
+  type Fault,
   FS_BASE,
   GS_BASE,
   type Image,
@@ -177,19 +178,37 @@ export class Model {
     state.interruptibility = 0;
 
     const exit = this.#cpu.run(0, c.step ? (trapFlag ? 10 : 1) : 100_000);
-    let { trap, error, cr2 } = this.#trap(exit);
+    const { error, cr2, ...fault } = this.#trap(exit);
+    let { trap } = fault;
     const rip = state.get(RIP);
     if (c.step && (exit.reason === 'budget' || trap === 1)) trap = DONE;
     if (!c.step && trap === 3 && rip >= BigInt(start + c.bytes.length)) trap = DONE;
-    // Linux says of a #PF above TASK_SIZE_MAX that the page is present, to hide its own (arch/x86/mm/fault.c).
-    if (trap === 14 && cr2 >= 0x7ffffffff000n) error |= 1;
-    return { trap, error, cr2, rip, rflags: state.lo(RFLAGS), registers: this.#registers(), ...this.#changes() };
+    const outcome = {
+      trap,
+      error,
+      cr2,
+      rip,
+      rflags: state.lo(RFLAGS),
+      registers: this.#registers(),
+      ...this.#changes(),
+    };
+    return trap !== DONE && c.second ? { ...outcome, second: this.#second(c.at, c.second) } : outcome;
+  }
+  /** The fault of other code at the same place in the state that a faulting instruction left. */
+  #second(at: number, bytes: readonly number[]): Fault | undefined {
+    this.place(at, bytes);
+    this.#state.interruptibility = 0;
+    const exit = this.#cpu.run(0, 1);
+    return exit.reason === 'exception' ? this.#trap(exit) : undefined;
   }
 
-  #trap(exit: Exit): { trap: number; error: number; cr2: bigint } {
+  #trap(exit: Exit): Fault {
     if (exit.reason !== 'exception') return { trap: 0x1000, error: 0, cr2: 0n };
     const cr2 = (BigInt(exit.addressHi) << 32n) | BigInt(exit.addressLo);
-    return { trap: exit.vector, error: exit.hasErrorCode ? exit.errorCode : 0, cr2 };
+    const error = exit.hasErrorCode ? exit.errorCode : 0;
+    // Linux says of a #PF above TASK_SIZE_MAX that the page is present, to hide its own (arch/x86/mm/fault.c).
+    const hidden = exit.vector === 14 && cr2 >= 0x7ffffffff000n ? 1 : 0;
+    return { trap: exit.vector, error: error | hidden, cr2 };
   }
   #registers(): BigUint64Array {
     return BigUint64Array.from({ length: 16 }, (_, n) => this.#state.get(n));

@@ -3,8 +3,8 @@
  * x86-64 and gcc. KVMSCOPE_NATIVE_CASES sets the number of cases, KVMSCOPE_NATIVE_SEED the first seed.
  *
  * Not compared: the handlers of LEFT_OUT (cases.ts), flags and results that the manual leaves undefined, and what differs by vendor:
- * 66 on near branches in 64-bit mode, F2/F3 on LOOPcc, UD0's ModRM, which of two faults of a CALL comes first, canonical checks with an FS
- * or GS base, and branches that end at a code segment's limit.
+ * 66 on near branches in 64-bit mode, F2/F3 on LOOPcc, LOCK VERW, UD0's ModRM, which of two faults of a CALL or CMPS comes first, canonical checks
+ * with an FS or GS base, and branches that end at a code segment's limit.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Cases, decimalCases, divisionCases, formsOf, LEFT_OUT, makeImage } from './cases.ts';
