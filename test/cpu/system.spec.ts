@@ -178,7 +178,7 @@ describe('control registers', () => {
 
   it.each([
     ['VME', 'prot32', 'mov eax, 1'],
-    ['OSFXSR', 'prot32', 'mov eax, 0x200'],
+    ['VMXE', 'prot32', 'mov eax, 0x2000'],
     ['a bit of the upper half', 'long64', 'mov rax, 0x100000020'],
     ['no PAE in long mode', 'long64', 'mov eax, 0'],
   ] as const)('#GP(0) for CR4 with %s', async (_, mode, set) => {

@@ -12,7 +12,7 @@ import {
 } from './layout';
 import {
   ATTR_L, ATTR_TYPE, ATTR_UNUSABLE, BRK_LOOKUP, CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP,
-  CR4_DE, CR4_MCE, CR4_PAE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
+  CR4_DE, CR4_FSGSBASE, CR4_MCE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
   FLAG_VM, GP, UD, codeMode, computeMode, cpl, failed, flushTlb, isAmd, isCanonical, leave, longMode, protectedMode, raise,
   raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg,
 } from './state';
@@ -22,7 +22,8 @@ import { TYPE_TSS16, TYPE_TSS32, loadLdtr, loadTr } from './segment';
 import { push } from './stack';
 
 /** The bits of CR4 that can be set: what this CPU implements. All others are reserved. */
-export const SUPPORTED_CR4: u64 = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE;
+export const SUPPORTED_CR4: u64 =
+  CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE;
 /** The bits of CR0 that can be changed; ET is always 1. */
 const CR0_WRITABLE: u64 =
   CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
