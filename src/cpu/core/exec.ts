@@ -5,10 +5,9 @@
 import * as H from './tables.generated';
 import {
   EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
-  EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR,
-  INTERCEPT_PAUSE, INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX,
-  R_RIP, R_RSI, R_RSP, R_SEL, R_TSC_AUX, R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT,
-  S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
+  EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_PAUSE,
+  INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
+  R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
 } from './layout';
 import {
   BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
@@ -20,11 +19,13 @@ import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
 } from './flags';
 import { entryOf, host, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
+import { REC_E, REC_HANDLER, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
 import {
-  REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_FLAGS, REC_G, REC_HANDLER, REC_IMM, REC_INDEX, REC_MEM, REC_REG,
-  REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIZE, REC_SUB,
-} from './record';
-import { lar, linear, loadSegment, lsl, verr, verw } from './segment';
+  address, addressMask, addressSize, effectiveAddress, flagsOf, getAt, getG, getSlot, immediate, inMemory, mask,
+  operandAddress, putAt, putG, putSlot, readE, readEForWrite, setOperandAddress, signBit, signExtend, sizeOf, writeBack,
+  writeE,
+} from './operand';
+import { lar, loadSegment, lsl, verr, verw } from './segment';
 import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
@@ -43,130 +44,6 @@ export function setStepsLeft(value: i32): void {
 export let trapTaken: bool = false;
 export function clearTrapTaken(): void {
   trapTaken = false;
-}
-
-// ---- operands ----
-
-// @ts-ignore: decorator
-@inline function f(rec: usize): u8 {
-  return load<u8>(rec, REC_FLAGS);
-}
-// @ts-ignore: decorator
-@inline function sizeOf(rec: usize): i32 {
-  return <i32>load<u8>(rec, REC_SIZE);
-}
-// @ts-ignore: decorator
-@inline function inMemory(rec: usize): bool {
-  return (load<u8>(rec, REC_FLAGS) & REC_MEM) != 0;
-}
-// @ts-ignore: decorator
-@inline function immediate(rec: usize): u64 {
-  return <u64>load<i64>(rec, REC_IMM);
-}
-// @ts-ignore: decorator
-@inline function addressSize(rec: usize): i32 {
-  return (<i32>load<u8>(rec, REC_FLAGS) >> REC_ASIZE_SHIFT) & 3;
-}
-function addressMask(rec: usize): u64 {
-  const size = addressSize(rec);
-  return size == 2 ? 0xffffffffffffffff : size == 1 ? 0xffffffff : 0xffff;
-}
-function mask(size: i32): u64 {
-  return size == 3 ? 0xffffffffffffffff : (((<u64>1) << (8 << size)) - 1);
-}
-// @ts-ignore: decorator
-@inline function signBit(size: i32): u64 {
-  return (<u64>1) << ((8 << size) - 1);
-}
-function signExtend(value: u64, size: i32): i64 {
-  const shift: u64 = 64 - (8 << size);
-  return (<i64>(value << shift)) >> shift;
-}
-
-/** Register at a byte offset of the state block, zero-extended. */
-function getAt(offset: u8, size: i32): u64 {
-  const at = st + <usize>offset;
-  switch (size) {
-    case 0: return load<u8>(at);
-    case 1: return load<u16>(at);
-    case 2: return load<u32>(at);
-    default: return load<u64>(at);
-  }
-}
-/** Writes a register; 32-bit writes clear the upper half. */
-function putAt(offset: u8, size: i32, value: u64): void {
-  const at = st + <usize>offset;
-  switch (size) {
-    case 0: store<u8>(at, <u8>value); break;
-    case 1: store<u16>(at, <u16>value); break;
-    case 2: store<u64>(at, value & 0xffffffff); break;
-    default: store<u64>(at, value); break;
-  }
-}
-// @ts-ignore: decorator
-@inline function getG(rec: usize, size: i32): u64 {
-  return getAt(load<u8>(rec, REC_G), size);
-}
-// @ts-ignore: decorator
-@inline function putG(rec: usize, size: i32, value: u64): void {
-  putAt(load<u8>(rec, REC_G), size, value);
-}
-/** The accumulator and friends: slot by number. */
-function getSlot(slot: i32, size: i32): u64 {
-  return getAt(<u8>(slot << 3), size);
-}
-function putSlot(slot: i32, size: i32, value: u64): void {
-  putAt(<u8>(slot << 3), size, value);
-}
-
-/** Effective address (offset in the segment) of the memory operand. */
-export function effectiveAddress(rec: usize): u64 {
-  const base = <i32>load<u8>(rec, REC_BASE);
-  const a =
-    (base == R_RIP ? nextRip : reg(base)) + (reg(<i32>load<u8>(rec, REC_INDEX)) << <u64>load<u8>(rec, REC_SCALE)) + <u64><i64>load<i32>(rec, REC_DISP);
-  return a & addressMask(rec);
-}
-
-/** Linear address of `offset` in a segment; check failed(). */
-function address(segment: i32, offset: u64, bytes: i32, write: bool): u64 {
-  if (codeMode == 2) return segment >= SEG_FS ? reg(R_BASE + segment) + offset : offset;
-  if ((write ? flatWrite : flatRead) & (1 << segment)) return offset & 0xffffffff;
-  return linear(segment, offset, bytes, write);
-}
-function operandAddress(rec: usize, bytes: i32, write: bool): u64 {
-  return address(<i32>load<u8>(rec, REC_SEG), effectiveAddress(rec), bytes, write);
-}
-
-/** Linear address of the E operand of the current instruction, set by readE and readEForWrite. */
-let eLinear: u64 = 0;
-
-function readE(rec: usize, size: i32): u64 {
-  if (!inMemory(rec)) return getAt(load<u8>(rec, REC_E), size);
-  eLinear = operandAddress(rec, 1 << size, false);
-  if (failed()) return 0;
-  return ldSized(eLinear, size);
-}
-/** Reads E for a read-modify-write: the page must be writable, and a fault reports a write. */
-function readEForWrite(rec: usize, size: i32): u64 {
-  if (!inMemory(rec)) return getAt(load<u8>(rec, REC_E), size);
-  eLinear = operandAddress(rec, 1 << size, true);
-  if (failed()) return 0;
-  if (!probeWrite(eLinear, 1 << size)) return 0;
-  return ldSized(eLinear, size);
-}
-/** Writes E after readE or readEForWrite. */
-function writeBack(rec: usize, size: i32, value: u64): void {
-  if (inMemory(rec)) stSized(eLinear, size, value);
-  else putAt(load<u8>(rec, REC_E), size, value);
-}
-/** Writes E without having read it. */
-function writeE(rec: usize, size: i32, value: u64): void {
-  if (!inMemory(rec)) {
-    putAt(load<u8>(rec, REC_E), size, value);
-    return;
-  }
-  const at = operandAddress(rec, 1 << size, true);
-  if (!failed()) stSized(at, size, value);
 }
 
 // ---- arithmetic ----
@@ -531,10 +408,11 @@ function bitTest(rec: usize, index: u64, far: bool): void {
       offset += <u64>((signExtend(index, size) >> <i64>(3 + size)) << <i64>size);
       offset &= addressMask(rec);
     }
-    eLinear = address(<i32>load<u8>(rec, REC_SEG), offset, 1 << size, op != 0);
+    const at = address(<i32>load<u8>(rec, REC_SEG), offset, 1 << size, op != 0);
     if (failed()) return;
-    if (op != 0 && !probeWrite(eLinear, 1 << size)) return;
-    a = ldSized(eLinear, size);
+    if (op != 0 && !probeWrite(at, 1 << size)) return;
+    setOperandAddress(at);
+    a = ldSized(at, size);
     if (failed()) return;
   } else a = getAt(load<u8>(rec, REC_E), size);
   const bit = (<u64>1) << (index & (bits - 1));
@@ -727,7 +605,7 @@ function stringOp(rec: usize): void {
   const bytes = 1 << size;
   const am = addressMask(rec);
   const segment = <i32>load<u8>(rec, REC_SEG);
-  const repeated = (f(rec) & (REC_REP | REC_REPNE)) != 0;
+  const repeated = (flagsOf(rec) & (REC_REP | REC_REPNE)) != 0;
   const step = stringStep(size);
   const compares = handler == H.H_CMPS || handler == H.H_SCAS;
   if (handler == H.H_INS || handler == H.H_OUTS) {
@@ -833,7 +711,7 @@ function stringOp(rec: usize): void {
     putAddress(R_RCX, rec, count);
     stepsLeft -= <i32>(advanced - 1);
     if (count == 0) return;
-    if (compares && equal != ((f(rec) & REC_REP) != 0)) return;
+    if (compares && equal != ((flagsOf(rec) & REC_REP) != 0)) return;
     if (stepsLeft <= 0 || brk != 0) {
       repeatLater();
       return;
@@ -1149,7 +1027,7 @@ export function execute(rec: usize): void {
     case H.H_XCHG_ZA:
       if (load<u8>(rec, REC_E) == 0) {
         // 90: NOP, F3 90: PAUSE.
-        if (f(rec) & REC_REP && reg(S_INTERCEPT) & INTERCEPT_PAUSE) leave(EXIT_PAUSE, 0, 0, 0);
+        if (flagsOf(rec) & REC_REP && reg(S_INTERCEPT) & INTERCEPT_PAUSE) leave(EXIT_PAUSE, 0, 0, 0);
       } else xchg(rec);
       break;
     case H.H_INC_E: case H.H_DEC_E: {
