@@ -26,7 +26,7 @@ export interface CpuOptions {
 export interface Cpu {
   readonly vcpuCount: number;
   readonly vendor: Vendor;
-  /** Guest RAM from guest-physical address 0. Writes through this view must be announced with `memoryWritten`. */
+  /** Guest RAM from guest-physical address 0. Writes through this view must be announced with `memoryWritten` before they are made. */
   readonly memory: Uint8Array;
   vcpu(index: number): CpuState;
   /**
@@ -34,8 +34,22 @@ export interface Cpu {
    * on vCPU `index` and returns why it stopped. The result is reused by the next call for the same vCPU.
    */
   run(index: number, budget: number): Exit;
-  /** Tells the engine that the host wrote guest RAM, so that translated or decoded code there is dropped. */
+  /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */
   memoryWritten(address: number, length: number): void;
+  /** Takes a snapshot of RAM and all vCPUs between two runs. An engine without snapshots has neither this nor `restore`. */
+  snapshot?(): CpuSnapshot;
+  /**
+   * Puts RAM and all vCPUs back to a snapshot of this engine. Costs as much as has changed since the snapshot last taken or
+   * restored, or for another one as much as the two differ. Throws KvmscopeError('usage') for a snapshot of another engine or one
+   * that was disposed of.
+   */
+  restore?(snapshot: CpuSnapshot): void;
+}
+
+/** A state of RAM and all vCPUs, pending events and cached translations included, that its engine can go back to. */
+export interface CpuSnapshot {
+  /** Lets go of it. While an engine has snapshots, it keeps copies of pages before they are overwritten. */
+  dispose(): void;
 }
 
 /**

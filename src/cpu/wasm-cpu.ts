@@ -5,7 +5,16 @@
 import { readFileSync } from 'node:fs';
 import { KvmscopeError } from '../errors.ts';
 import * as L from './core/layout.ts';
-import { type Cpu, type CpuOptions, type CpuState, MAX_MEMORY, MAX_VCPUS, MAXPHYADDR, type Vendor } from './cpu.ts';
+import {
+  type Cpu,
+  type CpuOptions,
+  type CpuSnapshot,
+  type CpuState,
+  MAX_MEMORY,
+  MAX_VCPUS,
+  MAXPHYADDR,
+  type Vendor,
+} from './cpu.ts';
 import type {
   Cr8Exit,
   ExceptionExit,
@@ -19,11 +28,11 @@ import type {
   WrmsrExit,
 } from './exit.ts';
 import { REGISTERS } from './registers.ts';
+import { type SnapshotCore, Snapshots } from './snapshots.ts';
 
-interface CoreExports {
+interface CoreExports extends SnapshotCore {
   setup(vcpus: number, ram: number): number;
   resetCode(): void;
-  stateBase(): number;
   ramBase(): number;
   run(vcpu: number, budget: number): number;
   memoryWritten(address: number, length: number): void;
@@ -366,6 +375,7 @@ export class WasmCpu implements Cpu {
   private readonly core: CoreExports;
   private readonly wasm: WebAssembly.Memory;
   private readonly states: WasmCpuState[];
+  private readonly snapshots: Snapshots;
 
   private constructor(compiled: WebAssembly.Module, options: CpuOptions) {
     const { vcpus, memory, vendor } = options;
@@ -381,6 +391,7 @@ export class WasmCpu implements Cpu {
     const instance = new WebAssembly.Instance(compiled, {
       env: {
         memory: this.wasm,
+        keepPage: (frame: number) => this.snapshots.keep(frame >>> 0),
         abort: () => {
           throw new Error('the CPU core aborted');
         },
@@ -396,6 +407,7 @@ export class WasmCpu implements Cpu {
     }
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
+    this.snapshots = new Snapshots(this.core, this.memory, vcpus);
     this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));
     this.initialise();
   }
@@ -431,5 +443,12 @@ export class WasmCpu implements Cpu {
 
   memoryWritten(address: number, length: number): void {
     this.core.memoryWritten(address, length);
+  }
+
+  snapshot(): CpuSnapshot {
+    return this.snapshots.take();
+  }
+  restore(snapshot: CpuSnapshot): void {
+    this.snapshots.restore(snapshot);
   }
 }

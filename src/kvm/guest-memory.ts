@@ -18,8 +18,8 @@ export function readGuest32(cpu: Cpu, address: number): number {
 
 export function writeGuest32(cpu: Cpu, address: number, value: number): void {
   const { memory } = cpu;
-  for (let i = 0; i < 4; i++) memory[address + i] = value >>> (i * 8);
   cpu.memoryWritten(address, 4);
+  for (let i = 0; i < 4; i++) memory[address + i] = value >>> (i * 8);
 }
 
 export function readGuest64(cpu: Cpu, address: number): bigint {
@@ -33,8 +33,8 @@ export function writeGuest64(cpu: Cpu, address: number, value: bigint): void {
 }
 
 export function writeGuest8(cpu: Cpu, address: number, value: number): void {
-  cpu.memory[address] = value;
   cpu.memoryWritten(address, 1);
+  cpu.memory[address] = value;
 }
 
 /**
@@ -46,7 +46,7 @@ export function writeGuest(cpu: Cpu, gpa: bigint, bytes: Uint8Array): boolean {
   if (gpa >= size) return false;
   const address = Number(gpa);
   const length = Math.min(bytes.length, cpu.memory.length - address);
-  cpu.memory.set(bytes.subarray(0, length), address);
   cpu.memoryWritten(address, length);
+  cpu.memory.set(bytes.subarray(0, length), address);
   return length === bytes.length;
 }

@@ -160,8 +160,8 @@ class Machine implements Vm {
       );
     }
     this.#pristine = false;
-    this.memory.set(bytes, address);
     this.#cpu.memoryWritten(address, bytes.length);
+    this.memory.set(bytes, address);
   }
 
   dispose(): void {
@@ -176,6 +176,7 @@ class Machine implements Vm {
   #reset(entry: number, segments: Program['segments']): Kvm {
     const { options } = this;
     const cpu = this.#cpu;
+    cpu.memoryWritten(0, cpu.memory.length);
     this.#wipeMemory();
     for (const segment of segments) cpu.memory.set(segment.bytes, segment.address);
     if (segments.length > 0) this.#pristine = false;
@@ -183,7 +184,6 @@ class Machine implements Vm {
     const covered = (address: number): boolean =>
       segments.some((s) => address >= s.address && address < s.address + s.bytes.length);
     writeBootTables(cpu, boot, covered);
-    cpu.memoryWritten(0, cpu.memory.length);
 
     for (let index = 0; index < options.vcpus; index++) wipe(cpu, index);
     const kvm = new Kvm({

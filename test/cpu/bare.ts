@@ -130,16 +130,16 @@ export class Bare {
     return this.#view.getUint16(address, true);
   }
   write64(address: number, value: bigint): void {
-    this.#view.setBigUint64(address, value, true);
     this.cpu.memoryWritten(address, 8);
+    this.#view.setBigUint64(address, value, true);
   }
   write32(address: number, value: number): void {
-    this.#view.setUint32(address, value, true);
     this.cpu.memoryWritten(address, 4);
+    this.#view.setUint32(address, value, true);
   }
   write16(address: number, value: number): void {
-    this.#view.setUint16(address, value, true);
     this.cpu.memoryWritten(address, 2);
+    this.#view.setUint16(address, value, true);
   }
   /** Sets the gate of a vector: code selector, P/DPL/type byte, IST. */
   gate(vector: number, selector: number, type: number, ist = 0, offset = HANDLERS + vector * 16): void {
@@ -158,8 +158,8 @@ export class Bare {
     const defines = Object.fromEntries(Object.entries(SEL).map(([name, value]) => [name, BigInt(value)]));
     const program = assemble(source, { fileName: 'snippet.S', origin: CODE, bits, defines });
     for (const { address, bytes } of program.segments) {
-      this.cpu.memory.set(bytes, address);
       this.cpu.memoryWritten(address, bytes.length);
+      this.cpu.memory.set(bytes, address);
     }
     this.#labels = program.symbols;
     this.put({ rip: CODE });

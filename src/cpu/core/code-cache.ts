@@ -2,12 +2,13 @@
 // starts there and remembers which bytes were decoded, so that stores beside code do not throw it away.
 
 import { BRK_LOOKUP, setBrk } from './state';
-import { STATE_STRIDE } from './layout';
+import { PAGE_CODE, STATE_STRIDE } from './layout';
 import {
-  PAGE_CODE, arena, arenaEnd, codeMap, pageAttr, pagePool, pagePoolEnd, ramSize, stateBase, vcpuCount,
+  arena, arenaEnd, codeMap, pageAttr, pagePool, pagePoolEnd, ramSize, stateBase, vcpuCount,
 } from './memory';
-import { forgetWrites } from './mmu';
+import { watchWrites } from './mmu';
 import { REC_BYTES } from './record';
+import { touch } from './snapshot';
 
 // Decoded page: {u32 address of its code map cell, u32 next free, bitmap of 4096 bits, 4096 record pointers}.
 const PAGE_CELL: usize = 0;
@@ -66,7 +67,7 @@ function newPage(frame: u32, mode: i32): usize {
   const attr = pageAttr + frame;
   if ((load<u8>(attr) & PAGE_CODE) == 0) {
     store<u8>(attr, load<u8>(attr) | PAGE_CODE);
-    for (let i = 0; i < vcpuCount; i++) forgetWrites(stateBase + <usize>i * STATE_STRIDE, frame);
+    for (let i = 0; i < vcpuCount; i++) watchWrites(stateBase + <usize>i * STATE_STRIDE, frame);
   }
   return page;
 }
@@ -129,12 +130,13 @@ export function codeWritten(address: u64, size: i32): void {
   }
 }
 
-/** The host wrote guest RAM. */
+/** The host writes guest RAM. */
 export function memoryWritten(address: u32, length: u32): void {
   let at = <u64>address;
   const end = min<u64>(at + length, ramSize);
   while (at < end) {
     const next = min<u64>((at | 0xfff) + 1, end);
+    touch(<usize>(at >> 12));
     if (load<u8>(pageAttr + <usize>(at >> 12)) & PAGE_CODE) codeWritten(at, <i32>(next - at));
     at = next;
   }

@@ -16,7 +16,7 @@ import {
   selectVcpu, setNextRip, setReg, setRips, st,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
-import { ramBase as ramBaseOf, setup as setupMemory, stateBase as stateBaseOf } from './memory';
+import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
 } from './mmu';
@@ -54,7 +54,14 @@ export function stateBase(): u32 {
 export function ramBase(): u32 {
   return <u32>ramBaseOf;
 }
-/** The host wrote guest RAM. */
+export function pageAttributes(): u32 {
+  return <u32>pageAttr;
+}
+export function stagingPage(): u32 {
+  return <u32>snapshotBase;
+}
+export { replaceCode, rewind, unwatch, watch } from './snapshot';
+/** The host is about to write guest RAM, or has just done so while there is no snapshot. */
 export function memoryWritten(address: u32, length: u32): void {
   codeMemoryWritten(address, length);
 }

@@ -139,6 +139,16 @@ export const S_SLOTS = 256;
 
 /** Bytes from one vCPU's state block to the next: slots, then TLBs. */
 export const STATE_STRIDE = 32768;
+/** Bytes of the TLBs: read, write and execute tables for the supervisor, then for the user; entries of 16 bytes, tag first. */
+export const TLB_BYTES = 24576;
+/** Bits of a TLB tag that hold the version (S_TLB_VERSION). */
+export const TLB_VERSION_MASK = 0x7ff;
+
+// ---- page attributes: one byte per RAM page ----
+/** The page holds bytes that have been decoded: stores must look. */
+export const PAGE_CODE = 1;
+/** The page is as the last snapshot taken or restored has it: the host keeps a copy before the first store. */
+export const PAGE_CLEAN = 2;
 
 // ---- events (S_INJECT), VMX format ----
 export const EVENT_VALID = 0x80000000;

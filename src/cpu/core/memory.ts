@@ -1,15 +1,15 @@
 // Where things lie in the wasm memory, and guest-physical RAM.
 //
-// [static data][state blocks][page attributes][code map][decoded records][decoded pages][guest RAM]
+// [static data][snapshot work area][state blocks][page attributes][code map][decoded records][decoded pages][guest RAM]
 
 import { leaveInternal } from './state';
-import { INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, STATE_STRIDE } from './layout';
+import { INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, PAGE_CODE, STATE_STRIDE } from './layout';
 import { codeWritten } from './code-cache';
-
-/** The page holds bytes that have been decoded: stores must look. */
-export const PAGE_CODE: u8 = 1;
+import { SNAPSHOT_BYTES, touch } from './snapshot';
 
 export let vcpuCount: i32 = 0;
+/** Work area of snapshot.ts. */
+export let snapshotBase: usize = 0;
 export let stateBase: usize = 0;
 /** One byte of PAGE_* bits per RAM page. */
 export let pageAttr: usize = 0;
@@ -29,7 +29,8 @@ export function setup(vcpus: i32, ram: u32, records: u32, pages: u32, recordSize
   vcpuCount = vcpus;
   ramSize = ram;
   const ramPages = <usize>(ram >> 12);
-  stateBase = align(__heap_base);
+  snapshotBase = align(__heap_base);
+  stateBase = align(snapshotBase + SNAPSHOT_BYTES);
   pageAttr = align(stateBase + (<usize>vcpus) * STATE_STRIDE);
   codeMap = align(pageAttr + ramPages);
   arena = align(codeMap + ramPages * 12);
@@ -57,6 +58,7 @@ export function physRead32(address: u64): u32 {
 }
 /** Sets bits in the low byte of a page-table entry that was read before (A and D bits). */
 export function physSetBits(address: u64, bits: u8): void {
+  touch(<usize>address >> 12);
   const host = ramBase + <usize>address;
   store<u8>(host, load<u8>(host) | bits);
   if (load<u8>(pageAttr + (<usize>address >> 12)) & PAGE_CODE) codeWritten(address, 1);

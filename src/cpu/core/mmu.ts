@@ -2,7 +2,7 @@
 //
 // A TLB entry is {u64 tag, u32 host address of the page, u32 page frame}. The tag is the linear page with the vCPU's TLB version in
 // its low 11 bits, so that one compare checks page, version and (by comparing the page of the last byte) that the access stays in the
-// page. Bit 11 of a write tag marks a page that holds decoded code: such stores miss the fast compare and are checked against it.
+// page. Bit 11 of a write tag marks a page that holds decoded code or belongs to a snapshot: such stores miss the fast compare.
 
 import {
   BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
@@ -10,11 +10,12 @@ import {
   leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
 } from './state';
 import {
-  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
+  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
   S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE,
 } from './layout';
-import { PAGE_CODE, pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
+import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
+import { TAG_WATCHED, logEntry, touch } from './snapshot';
 
 export const READ: i32 = 0;
 export const WRITE: i32 = 1;
@@ -36,7 +37,6 @@ const PF_U: u32 = 4;
 const PF_RSVD: u32 = 8;
 const PF_I: u32 = 16;
 
-const TAG_CODE: u64 = 0x800;
 const PAGE_MASK: u64 = ~0xfff;
 
 /** Result of walk(): the guest-physical address. Only meaningful if it returned true. */
@@ -177,7 +177,11 @@ function fill(base: usize, table: usize, linear: u64, address: u64): usize {
   const entry = base + table + ((<usize>(linear >> 12) & (TLB_ENTRIES - 1)) << 4);
   let tag = (linear & PAGE_MASK) | tlbVersion;
   const frame = <u32>(address >> 12);
-  if (table == TLB_WRITE && (load<u8>(pageAttr + frame) & PAGE_CODE)) tag |= TAG_CODE;
+  if (table == TLB_WRITE) {
+    touch(frame);
+    if (load<u8>(pageAttr + frame) & PAGE_CODE) tag |= TAG_WATCHED;
+  }
+  logEntry(entry);
   store<u64>(entry, tag);
   store<u32>(entry, <u32>(ramBase + (<usize>address & ~0xfff)), 8);
   store<u32>(entry, frame, 12);
@@ -197,13 +201,22 @@ function fill(base: usize, table: usize, linear: u64, address: u64): usize {
   return <usize>load<u32>(entry, 8) + <usize>(linear & 0xfff);
 }
 
-/** Forgets all write translations of a page frame in every vCPU's TLB: the page has become code. */
-export function forgetWrites(block: usize, frame: u32): void {
+/** A store is about to go through a watched translation. */
+function looked(entry: usize): void {
+  const frame = <usize>load<u32>(entry, 12);
+  touch(frame);
+  if (load<u8>(pageAttr + frame) & PAGE_CODE) return;
+  logEntry(entry);
+  store<u64>(entry, load<u64>(entry) & ~TAG_WATCHED);
+}
+
+/** Watches all write translations of a page frame in a vCPU's TLB: the page has become code. */
+export function watchWrites(block: usize, frame: u32): void {
   for (let p: usize = 0; p < 2; p++) {
     const table = block + TLB_BASE + p * TLB_PRIVILEGE + TLB_WRITE;
     for (let i: usize = 0; i < TLB_ENTRIES; i++) {
       const entry = table + (i << 4);
-      if (load<u32>(entry, 12) == frame) store<u64>(entry, 0);
+      if (load<u32>(entry, 12) == frame) store<u64>(entry, load<u64>(entry) | TAG_WATCHED);
     }
   }
 }
@@ -212,7 +225,9 @@ export function forgetWrites(block: usize, frame: u32): void {
 function translateData(linear: u64, write: bool, base: usize): bool {
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
-  if ((load<u64>(entry) & ~TAG_CODE) == ((linear & PAGE_MASK) | tlbVersion)) {
+  const tag = load<u64>(entry);
+  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | tlbVersion)) {
+    if (tag & TAG_WATCHED) looked(entry);
     physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
     return true;
   }

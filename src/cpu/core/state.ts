@@ -4,8 +4,9 @@
 import {
   R_RFLAGS, R_CR0, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
   S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_BUDGET,
-  EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN,
+  EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, TLB_BYTES,
 } from './layout';
+import { abandonLog } from './snapshot';
 
 // ---- architectural bits (SDM vol. 3, 2.3 and 2.5) ----
 export const FLAG_CF: u64 = 1 << 0;
@@ -141,7 +142,7 @@ export let cpl: i32 = 0;
 export let flatRead: u32 = 0;
 export let flatWrite: u32 = 0;
 
-export const TLB_ENTRIES: usize = 256;
+export const TLB_ENTRIES: usize = <usize>TLB_BYTES / 6 / 16;
 export const TLB_TABLE: usize = TLB_ENTRIES * 16;
 export const TLB_READ: usize = 0;
 export const TLB_WRITE: usize = TLB_TABLE;
@@ -239,7 +240,8 @@ export function leaveInternal(what: i32, address: u64): void {
 export function flushTlb(): void {
   tlbVersion++;
   if (tlbVersion > 2047) {
-    memory.fill(st + TLB_BASE, 0, TLB_PRIVILEGE * 2);
+    memory.fill(st + TLB_BASE, 0, <usize>TLB_BYTES);
+    abandonLog();
     tlbVersion = 1;
   }
   setReg(S_TLB_VERSION, tlbVersion);

@@ -1,0 +1,92 @@
+// What snapshots need of the core. RAM: the host keeps a copy of a page before the first store to it (PAGE_CLEAN). TLBs: while there is
+// a snapshot every change of an entry is logged, so that a restore puts them back exactly; otherwise a guest that lives with stale
+// translations would not run alike twice.
+
+import { PAGE_CLEAN, STATE_STRIDE, TLB_BYTES } from './layout';
+import { TLB_BASE, TLB_ENTRIES, TLB_PRIVILEGE, TLB_WRITE } from './state';
+import { pageAttr, ramBase, snapshotBase, stateBase, vcpuCount } from './memory';
+import { codeWritten } from './code-cache';
+
+/** Set in the tag of a write translation: stores must look at the page attributes first. */
+export const TAG_WATCHED: u64 = 0x800;
+
+// @ts-ignore: decorator
+@external('env', 'keepPage')
+declare function keepPage(frame: u32): void;
+
+/** Call before the first store to a page that might be clean. */
+// @ts-ignore: decorator
+@inline export function touch(frame: usize): void {
+  if (load<u8>(pageAttr + frame) & PAGE_CLEAN) dirty(frame);
+}
+function dirty(frame: usize): void {
+  const attr = pageAttr + frame;
+  store<u8>(attr, load<u8>(attr) & ~PAGE_CLEAN);
+  keepPage(<u32>frame);
+}
+
+// Work area: {staging page of replaceCode(), log}. Log record: {u32 address of the entry, u32 unused, the 16 bytes it had}.
+const LOG: usize = 4096;
+const LOG_CAPACITY: i32 = 4096;
+export const SNAPSHOT_BYTES: usize = LOG + <usize>LOG_CAPACITY * 24;
+/** Records in the log, -1 while nothing is logged; beyond the capacity the log is incomplete. */
+let logged: i32 = -1;
+
+/** Call before a change of a TLB entry. */
+// @ts-ignore: decorator
+@inline export function logEntry(entry: usize): void {
+  if (logged >= 0) append(entry);
+}
+function append(entry: usize): void {
+  if (logged >= LOG_CAPACITY) {
+    logged = LOG_CAPACITY + 1;
+    return;
+  }
+  const at = snapshotBase + LOG + <usize>logged * 24;
+  store<u32>(at, <u32>entry);
+  memory.copy(at + 8, entry, 16);
+  logged++;
+}
+/** The TLBs change in a way that is not logged entry by entry. */
+export function abandonLog(): void {
+  if (logged >= 0) logged = LOG_CAPACITY + 1;
+}
+
+/** A snapshot is taken: from here on stores are watched and changes of TLB entries logged. The host sets PAGE_CLEAN. */
+export function watch(): void {
+  logged = 0;
+  for (let i = 0; i < vcpuCount; i++) {
+    for (let p: usize = 0; p < 2; p++) {
+      const table = stateBase + <usize>i * STATE_STRIDE + TLB_BASE + p * TLB_PRIVILEGE + TLB_WRITE;
+      for (let entry = table; entry < table + TLB_ENTRIES * 16; entry += 16) store<u64>(entry, load<u64>(entry) | TAG_WATCHED);
+    }
+  }
+}
+export function unwatch(): void {
+  logged = -1;
+}
+
+/** Puts the TLBs back to how they were at watch() or the last rewind(). False: the log is incomplete, the host has to do it. */
+export function rewind(): bool {
+  const complete = logged <= LOG_CAPACITY;
+  if (complete) {
+    const first = snapshotBase + LOG;
+    for (let at = first + <usize>logged * 24; at > first; ) {
+      at -= 24;
+      memory.copy(<usize>load<u32>(at), at + 8, 16);
+    }
+  }
+  logged = 0;
+  return complete;
+}
+
+/** Gives a page that holds decoded code the contents of the staging page; code whose bytes are the same stays decoded. */
+export function replaceCode(frame: u32): void {
+  const page = ramBase + (<usize>frame << 12);
+  for (let offset: usize = 0; offset < 4096; offset += 8) {
+    const value = load<u64>(snapshotBase + offset);
+    if (load<u64>(page + offset) == value) continue;
+    store<u64>(page + offset, value);
+    codeWritten(((<u64>frame) << 12) + offset, 8);
+  }
+}
