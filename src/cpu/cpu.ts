@@ -54,7 +54,7 @@ export interface CpuSnapshot {
 
 /**
  * The register file and event interface of one virtual processor. Ids are those of `registers.ts`.
- * `lo`, `hi` and `set` never allocate; `get` and `put` are the comfortable 64-bit view.
+ * `lo`, `hi` and `set` never allocate and know registers of up to 64 bits; `get` and `put` are the comfortable view of all.
  */
 export interface CpuState {
   readonly index: number;
@@ -64,9 +64,9 @@ export interface CpuState {
   hi(id: number): number;
   /** Writes a register from two unsigned (or int32) halves. */
   set(id: number, lo: number, hi: number): void;
-  /** The value as a bigint in [0, 2^64). */
+  /** The value as a bigint in [0, 2^64), or in [0, 2^80) or [0, 2^128) for a wider register. */
   get(id: number): bigint;
-  /** Writes the low 64 bits of `value`. */
+  /** Writes the low bits of `value`, 64 or as many as the register has if it is wider. */
   put(id: number, value: bigint): void;
 
   /** Current privilege level, 0 … 3 (0 in real mode). */
@@ -103,7 +103,10 @@ export interface CpuState {
   completeMmio(valueLo: number, valueHi: number): void;
   /** Drops cached address translations. */
   flushTlb(): void;
-  /** Sets the architectural state to that after INIT/RESET (SDM vol. 3, table 10-1); RDX := `signature`; CD and NW survive an INIT. */
+  /**
+   * Sets the architectural state to that after INIT/RESET (SDM vol. 3, table 10-1); RDX := `signature`; CD and NW, MSRs, x87 and SSE registers
+   * survive an INIT.
+   */
   reset(kind: 'reset' | 'init', signature: number): void;
   /**
    * Translates a linear address with the vCPU's paging state, without side effects. Returns the guest-physical address or -1.

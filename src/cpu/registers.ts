@@ -1,16 +1,17 @@
 /**
  * The one register table: every register of a virtual CPU, its id and its width in bits.
- * An id is the register's slot in the core's state block (`core/layout.ts`); every engine uses the same ids.
+ * An id is the register's slot in the core's state block (`core/layout.ts`), the first of two for one wider than 64 bits; every engine
+ * uses the same ids. ST(i) is the physical x87 register that TOP + i names now.
  */
 import * as L from './core/layout.ts';
 
 export interface RegisterInfo {
   readonly name: string;
-  /** Slot in the state block. */
+  /** Slot in the state block, or L.R_ST + i. */
   readonly id: number;
   /** Width in bits as a user sees it. */
-  readonly bits: 16 | 32 | 64;
-  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment';
+  readonly bits: 8 | 16 | 32 | 64 | 80 | 128;
+  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment' | 'x87';
 }
 
 const GPR_NAMES = [
@@ -75,6 +76,16 @@ export const REGISTERS: readonly RegisterInfo[] = [
     r(`${name}_limit`, L.R_LIMIT + i, 'segment', 32),
     r(`${name}_attr`, L.R_ATTR + i, 'segment', 32),
   ]),
+  r('fcw', L.R_FCW, 'x87', 16),
+  r('fsw', L.R_FSW, 'x87', 16),
+  // Abridged as in FXSAVE: bit i set = physical register Ri is not empty.
+  r('ftw', L.R_FTW, 'x87', 8),
+  r('fop', L.R_FOP, 'x87', 16),
+  r('fip', L.R_FIP, 'x87'),
+  r('fdp', L.R_FDP, 'x87'),
+  r('fcs', L.R_FCS, 'x87', 16),
+  r('fds', L.R_FDS, 'x87', 16),
+  ...Array.from({ length: 8 }, (_, i) => r(`st${i}`, L.R_ST + i, 'x87', 80)),
 ];
 
 const BY_NAME = new Map(REGISTERS.map((info) => [info.name, info]));

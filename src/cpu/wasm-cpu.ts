@@ -136,11 +136,24 @@ class WasmCpuState implements CpuState {
     if (id > L.R_RFLAGS) this.changed(id);
   }
   get(id: number): bigint {
-    return this.u64[id] as bigint;
+    if (id < L.R_FPR) return this.u64[id] as bigint;
+    const slot = this.wideSlot(id);
+    const high = this.u64[slot + 1] as bigint;
+    return (this.u64[slot] as bigint) | ((id < L.R_ST ? high : high & 0xffffn) << 64n);
   }
   put(id: number, value: bigint): void {
-    this.u64[id] = value;
-    if (id > L.R_RFLAGS) this.changed(id);
+    if (id < L.R_FPR) {
+      this.u64[id] = value;
+      if (id > L.R_RFLAGS) this.changed(id);
+      return;
+    }
+    const slot = this.wideSlot(id);
+    this.u64[slot] = value;
+    this.u64[slot + 1] = id < L.R_ST ? value >> 64n : (value >> 64n) & 0xffffn;
+  }
+  /** First slot of a register of 80 or 128 bits. */
+  private wideSlot(id: number): number {
+    return id < L.R_ST ? id : L.R_FPR + (((this.lo(L.R_FSW) >> 11) + id - L.R_ST) & 7) * 2;
   }
   /** Writes a slot that is no register: nothing has to be recomputed for it. */
   private setSlot(slot: number, lo: number, hi: number): void {
@@ -235,7 +248,11 @@ class WasmCpuState implements CpuState {
   reset(kind: 'reset' | 'init', signature: number): void {
     const cacheBits = kind === 'init' ? this.lo(L.R_CR0) & 0x60000000 : 0x60000000;
     for (const { id, group } of REGISTERS) {
-      if (group !== 'msr' || kind === 'reset') this.put(id, 0n);
+      if (kind === 'reset' || (group !== 'msr' && group !== 'x87')) this.put(id, 0n);
+    }
+    if (kind === 'reset') {
+      this.set(L.R_FCW, L.FCW_RESET, 0);
+      this.set(L.R_FTW, 0xff, 0);
     }
     this.set(L.R_RIP, 0xfff0, 0);
     this.set(L.R_RFLAGS, 2, 0);

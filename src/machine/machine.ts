@@ -147,7 +147,7 @@ class Machine implements Vm {
         const known = REGISTERS.map((r) => r.name);
         throw new KvmscopeError('usage', `unknown register "${name}"${didYouMean(name, known)}`);
       }
-      state.put(register.id, BigInt.asUintN(64, BigInt(value)));
+      state.put(register.id, BigInt.asUintN(Math.max(register.bits, 64), BigInt(value)));
     }
   }
 

@@ -114,7 +114,7 @@ export const S_PDPTE = 119;
 export const S_PENDING_DEBUG = 123;
 
 // x87, MMX and SSE registers (SDM vol. 1, 8.1 and 10.2). Architectural, but behind the bookkeeping so that slots below 128 stay put.
-/** x87 control word. */
+/** x87 control word. FCW_RESET after power-up and RESET, FCW_INIT after FNINIT. */
 export const R_FCW = 128;
 /** x87 status word; TOP in bits 13:11. */
 export const R_FSW = 129;
@@ -136,6 +136,8 @@ export const R_XMM = 160;
 /** First slot behind the x87, MMX and SSE registers. */
 export const R_SIMD_END = 192;
 export const S_SLOTS = 256;
+/** Not a slot: ST(0) … ST(7) of the host's register table, the physical registers from TOP on. */
+export const R_ST = 256;
 
 /** Bytes from one vCPU's state block to the next: slots, then TLBs. */
 export const STATE_STRIDE = 32768;
@@ -149,6 +151,9 @@ export const TLB_VERSION_MASK = 0x7ff;
 export const PAGE_CODE = 1;
 /** The page is as the last snapshot taken or restored has it: the host keeps a copy before the first store. */
 export const PAGE_CLEAN = 2;
+
+export const FCW_RESET = 0x40;
+export const FCW_INIT = 0x37f;
 
 // ---- events (S_INJECT), VMX format ----
 export const EVENT_VALID = 0x80000000;
