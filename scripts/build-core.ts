@@ -30,6 +30,8 @@ const FLAGS = [
   'MMX',
   'SSE',
   'UNALIGNED',
+  // An operand is in VEX.vvvv.
+  'VVVV',
   // Nodes: the entry's handler is the number of a table to look further in.
   'PREFIX',
   'GROUP',
@@ -66,6 +68,7 @@ function entryOf(row: OpcodeRow): Entry {
     if (kind === 'M') flags |= flag('MEM_ONLY');
     if (kind === 'R' && !operand.includes('/')) flags |= flag('REG_ONLY');
     if (kind === 'Z') flags |= flag('E_OPCODE');
+    if (kind === 'B') flags |= flag('VVVV');
     if (kind === 'A') flags |= flag(operands[0] === operand ? 'E_ACC' : 'G_ACC');
     const number = IMMEDIATES.indexOf(kind === 'O' ? 'O' : operand);
     if (number > 0) immediate = number;

@@ -24,9 +24,10 @@
  * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
  * reaches the operand's width. A masked count of 0 changes no flag. The decoder looks at neither of the two; comparisons with processors do.
  *
- * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, MMX, SSE, AVX, BMI, MOVBE, POPCNT, LZCNT/TZCNT (decode as BSR/BSF, as
- * on CPUs without them), XSAVE, SMX, VMX and SVM other than VMCALL/VMMCALL, MONITOR/MWAIT, RSM, RDRAND, RDPMC.
+ * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, MMX, SSE, AVX, XSAVE, SMX, VMX and SVM other than VMCALL/VMMCALL,
+ * MONITOR/MWAIT, RSM, RDPMC.
  */
+import { BITS } from './opcodes/bits.ts';
 import { GENERAL } from './opcodes/general.ts';
 
 export interface OpcodeRow {
@@ -81,4 +82,4 @@ function parse(line: string): OpcodeRow {
   };
 }
 
-export const OPCODES: readonly OpcodeRow[] = [...GENERAL].map(parse);
+export const OPCODES: readonly OpcodeRow[] = [...GENERAL, ...BITS].map(parse);

@@ -442,6 +442,7 @@ export class WasmCpu implements Cpu {
       state.set(L.S_VENDOR, this.vendor === 'amd' ? 1 : 0, 0);
       state.set(L.S_MAXPHYADDR, MAXPHYADDR, 0);
       state.set(L.S_TLB_VERSION, 1, 0);
+      state.set(L.S_RANDOM, state.index, 0);
       state.reset('reset', 0);
     }
   }

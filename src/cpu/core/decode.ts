@@ -2,7 +2,7 @@
 
 import {
   F_BYTE, F_D64, F_END, F_E_BYTE, F_E_OPCODE, F_F64, F_GROUP, F_I64, F_LOCK, F_MEM_ONLY, F_MMX, F_MODRM, F_O64, F_PREFIX,
-  F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, F_SSE, F_UNALIGNED, F_WHOLE, F_X87, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC,
+  F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, F_SSE, F_UNALIGNED, F_VVVV, F_WHOLE, F_X87, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC,
   H_JMP_J, H_LEA, H_MOV_EG, H_MOV_EI, H_MOV_GE, H_MOVZX, H_NOP, H_ARPL_MOVSXD, H_POP_E, H_PUSH_E, H_RET, H_SHIFT_EI,
   H_TEST_EG, H_TEST_EI, H_UD, IMM_IB, IMM_IBS, IMM_IIV, IMM_IW, IMM_IWB, IMM_IZ, IMM_JBS, IMM_JZ, IMM_O, IMM_ONE, IMM_P,
   MAP_0F, MAP_0F38, MAP_0F3A, MAP_PRIMARY, MAP_VEX_0F38, MAP_VEX_0F3A, PREFIXES, WHOLES,
@@ -114,7 +114,6 @@ export function decode(record: usize, at: usize, available: i32): i32 {
     map = opcode == 0xc5 ? 0 : (first & 31) == 2 ? MAP_VEX_0F38 : (first & 31) == 3 ? MAP_VEX_0F3A : 0;
     if (long) rex = 0x40 | (opcode == 0xc4 ? (((first >> 5) & 7) ^ 7) | ((last >> 4) & 8) : ((first >> 5) & 4) ^ 4);
     vvvv = ((last >> 3) & 15) ^ 15;
-    if (!long) vvvv &= 7;
     column = <i32>(last & 3);
     // Nothing here has vectors of 256 bits.
     if (map == 0 || (last & 4) != 0) invalid = true;
@@ -139,6 +138,9 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   }
   let handler = <i32>load<u16>(entry);
   if (invalid) handler = H_UD;
+  // A VEX.vvvv that names no operand must be 1111b; of one that does, bit 3 counts in 64-bit mode only.
+  if (vvvv != 0 && (flags & F_VVVV) == 0) handler = H_UD;
+  if (!long) vvvv &= 7;
   if (flags & (long ? F_I64 : F_O64)) handler = H_UD;
 
   let size: i32;

@@ -26,6 +26,7 @@ import {
   writeE,
 } from './operand';
 import { lar, loadSegment, lsl, verr, verw } from './segment';
+import { bswap64, integerExtension, mulHigh } from './bits';
 import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
@@ -102,16 +103,6 @@ function aluMemory(rec: usize, op: i32, b: u64): void {
   aluFlags(op, a, b, result, size);
 }
 
-/** High 64 bits of an unsigned product. */
-function mulHigh(a: u64, b: u64): u64 {
-  const al = a & 0xffffffff;
-  const ah = a >> 32;
-  const bl = b & 0xffffffff;
-  const bh = b >> 32;
-  const mid = ah * bl + ((al * bl) >> 32);
-  const mid2 = al * bh + (mid & 0xffffffff);
-  return ah * bh + (mid >> 32) + (mid2 >> 32);
-}
 function imulHigh(a: i64, b: i64): i64 {
   return <i64>mulHigh(<u64>a, <u64>b) - (a < 0 ? b : 0) - (b < 0 ? a : 0);
 }
@@ -434,12 +425,6 @@ function bitScan(rec: usize, reverse: bool): void {
   }
   putG(rec, size, reverse ? 63 - clz<u64>(a) : ctz<u64>(a));
   setArithFlags(flags() & (FLAGS_ARITH & ~FLAG_ZF));
-}
-
-function bswap64(value: u64): u64 {
-  value = ((value & 0x00ff00ff00ff00ff) << 8) | ((value >> 8) & 0x00ff00ff00ff00ff);
-  value = ((value & 0x0000ffff0000ffff) << 16) | ((value >> 16) & 0x0000ffff0000ffff);
-  return (value << 32) | (value >> 32);
 }
 
 // ---- near control flow ----
@@ -1345,6 +1330,9 @@ export function execute(rec: usize): void {
     case H.H_WRMSR: wrmsr(); break;
     case H.H_CPUID: leave(EXIT_CPUID, 0, 0, 0); break;
     case H.H_HLT: if (requireCpl0()) leave(EXIT_HLT, 0, 0, 0); break;
+    case H.H_MOVBE_GM: case H.H_MOVBE_MG: case H.H_CRC32: case H.H_POPCNT: case H.H_TZCNT: case H.H_LZCNT: case H.H_ADX:
+    case H.H_ANDN: case H.H_BLS: case H.H_BEXTR: case H.H_BZHI: case H.H_PEXT: case H.H_PDEP: case H.H_MULX: case H.H_SHIFT_V:
+    case H.H_RORX: case H.H_RDRAND: case H.H_RDPID: integerExtension(rec); break;
     default: raise(UD); break;
   }
 }

@@ -112,6 +112,8 @@ export const S_TLB_VERSION = 118;
 export const S_PDPTE = 119;
 /** A single-step trap or code breakpoint that is due before the next instruction: DR6 bits to set, 0 if none. */
 export const S_PENDING_DEBUG = 123;
+/** State of the generator behind RDRAND and RDSEED. */
+export const S_RANDOM = 127;
 
 // x87, MMX and SSE registers (SDM vol. 1, 8.1 and 10.2). Architectural, but behind the bookkeeping so that slots below 128 stay put.
 /** x87 control word. FCW_RESET after power-up and RESET, FCW_INIT after FNINIT. */

@@ -4,7 +4,7 @@ import { R_BASE, R_RIP, SEG_FS } from './layout';
 import { codeMode, failed, flatRead, flatWrite, nextRip, reg, st } from './state';
 import { ldSized, probeWrite, stSized } from './mmu';
 import {
-  REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_MEM, REC_SCALE, REC_SEG, REC_SIZE,
+  REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_MEM, REC_SCALE, REC_SEG, REC_SIZE, REC_V,
 } from './record';
 import { linear } from './segment';
 
@@ -72,6 +72,15 @@ export function putAt(offset: u8, size: i32, value: u64): void {
 // @ts-ignore: decorator
 @inline export function putG(rec: usize, size: i32, value: u64): void {
   putAt(load<u8>(rec, REC_G), size, value);
+}
+/** The VEX.vvvv register. */
+// @ts-ignore: decorator
+@inline export function getV(rec: usize, size: i32): u64 {
+  return getAt(load<u8>(rec, REC_V), size);
+}
+// @ts-ignore: decorator
+@inline export function putV(rec: usize, size: i32, value: u64): void {
+  putAt(load<u8>(rec, REC_V), size, value);
 }
 /** The accumulator and friends: slot by number. */
 export function getSlot(slot: i32, size: i32): u64 {

@@ -116,6 +116,7 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SMSW: 'the kernel emulates it under UMIP',
   SYSEXIT: 'depends on the vendor',
   X87: 'not in the core',
+  RDRAND: 'random',
 };
 /** Handlers that make several accesses. */
 const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
