@@ -412,6 +412,9 @@ export class WasmCpu implements Cpu {
         abort: () => {
           throw new Error('the CPU core aborted');
         },
+        // Asked only by engines with sparse memory or hooks.
+        page: () => -1,
+        hook: () => L.HOOK_CONTINUE,
       },
     });
     this.core = instance.exports as unknown as CoreExports;

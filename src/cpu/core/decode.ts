@@ -11,13 +11,14 @@ import { R_RIP, R_ZERO, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS } from '.
 import { codeMode } from './state';
 import {
   MORE_MMX, MORE_SAME_PAGE, MORE_SSE, MORE_UNALIGNED, MORE_X87, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS,
-  OP_DEC32, OP_DEC64, OP_GENERIC, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8,
+  OP_DEC32, OP_DEC64, OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8,
   OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8, OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64,
   OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32, OP_SHR_RI64, OP_ST32, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32,
   OP_TEST_RR64, REC_ASIZE_SHIFT, REC_BASE, REC_DISP, REC_E, REC_END, REC_FLAGS, REC_G, REC_HANDLER, REC_IMM, REC_INDEX,
   REC_LEN, REC_LINK, REC_LOCK, REC_MEM, REC_MORE, REC_OP, REC_REG, REC_REP, REC_REPNE, REC_SCALE, REC_SEG, REC_SIMPLE, REC_SIZE,
   REC_SUB, REC_V,
 } from './record';
+import { hookedOffset } from './hooks';
 import { decodedPage, enterRecord, keepRecord, nextRecord, recordAt, reserveRecords } from './code-cache';
 
 /** Longest instruction the architecture allows; a longer one is #GP(0). */
@@ -362,7 +363,7 @@ function swapOperands(record: usize, handler: i32): void {
   store<u8>(record, e, REC_G);
 }
 
-function pseudo(record: usize, op: i32): void {
+export function pseudo(record: usize, op: i32): void {
   store<u64>(record, 0, 0);
   store<u64>(record, 0, 8);
   store<u64>(record, 0, 16);
@@ -375,20 +376,27 @@ function pseudo(record: usize, op: i32): void {
  * returns the record of the first.
  */
 export function decodeRun(frame: u32, mode: i32, host: usize, offset: i32): usize {
-  reserveRecords(BLOCK_LENGTH + 1);
+  reserveRecords(2 * BLOCK_LENGTH + 2);
   const page = decodedPage(frame, mode);
   const first = nextRecord();
   let at = offset;
   for (let n = 0; n < BLOCK_LENGTH; n++) {
+    let entry: usize = 0;
+    if (hookedOffset(at)) {
+      entry = nextRecord();
+      pseudo(entry, OP_HOOK);
+      keepRecord();
+    }
     const record = nextRecord();
+    if (!entry) entry = record;
     const length = at < 4096 ? decode(record, host + <usize>at, 4096 - at) : 0;
     keepRecord();
     if (length <= 0) {
       pseudo(record, at < 4096 ? OP_CROSS : OP_NEXT);
-      if (at < 4096) enterRecord(page, at, 4096 - at, record);
+      if (at < 4096) enterRecord(page, at, 4096 - at, entry);
       return first;
     }
-    enterRecord(page, at, length, record);
+    enterRecord(page, at, length, entry);
     const handler = <i32>load<u16>(record, REC_HANDLER);
     if (handler == H_JCC || handler == H_JMP_J || handler == H_CALL_J) {
       const target = <i64>at + length + load<i64>(record, REC_IMM);

@@ -5,8 +5,8 @@
 import * as H from './tables.generated';
 import {
   EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
-  EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_PAUSE,
-  INTERCEPT_RDTSC, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
+  EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_SYSCALL, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_MSR, INTERCEPT_PAUSE,
+  INTERCEPT_RDTSC, INTERCEPT_SYSCALL, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
   R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
 } from './layout';
 import {
@@ -895,7 +895,7 @@ function rdtsc(aux: bool): void {
 function rdmsr(): void {
   if (!requireCpl0()) return;
   const msr = <u32>reg(R_RCX);
-  if (ownRdmsr(msr)) {
+  if ((reg(S_INTERCEPT) & INTERCEPT_MSR) == 0 && ownRdmsr(msr)) {
     putSlot(R_RAX, 2, msrValue());
     putSlot(R_RDX, 2, msrValue() >> 32);
   } else if (!failed()) leave(EXIT_RDMSR, msr, 0, 0);
@@ -904,7 +904,7 @@ function wrmsr(): void {
   if (!requireCpl0()) return;
   const msr = <u32>reg(R_RCX);
   const value = (reg(R_RDX) << 32) | (reg(R_RAX) & 0xffffffff);
-  if (!ownWrmsr(msr, value) && !failed()) leave(EXIT_WRMSR, msr, 0, value);
+  if ((reg(S_INTERCEPT) & INTERCEPT_MSR) != 0 || (!ownWrmsr(msr, value) && !failed())) leave(EXIT_WRMSR, msr, 0, value);
 }
 function portIn(rec: usize, port: u32): void {
   const bytes = 1 << sizeOf(rec);
@@ -1319,9 +1319,9 @@ export function execute(rec: usize): void {
     // VMCALL and VMMCALL leave at any CPL: the exit comes before the privilege check, which is KVM's.
     case H.H_VMCALL: if (isAmd()) raise(UD); else leave(EXIT_HYPERCALL, 0, 0, 0); break;
     case H.H_VMMCALL: if (isAmd()) leave(EXIT_HYPERCALL, 0, 0, 0); else raise(UD); break;
-    case H.H_SYSCALL: syscall(); break;
+    case H.H_SYSCALL: if (reg(S_INTERCEPT) & INTERCEPT_SYSCALL) leave(EXIT_SYSCALL, 0, 0, 0); else syscall(); break;
     case H.H_SYSRET: sysret(sizeOf(rec) == 3); break;
-    case H.H_SYSENTER: sysenter(); break;
+    case H.H_SYSENTER: if (reg(S_INTERCEPT) & INTERCEPT_SYSCALL) leave(EXIT_SYSCALL, 1, 0, 0); else sysenter(); break;
     case H.H_SYSEXIT: sysexit(sizeOf(rec) == 3); break;
     case H.H_SWAPGS: swapgs(); break;
     case H.H_RDTSC: rdtsc(false); break;

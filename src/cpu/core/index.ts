@@ -8,29 +8,33 @@ import {
   EVENT_VALID, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
   R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
   S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
-  S_CC_OP, S_CC_DST, S_CC_SRC,
+  S_CC_OP, S_CC_DST, S_CC_SRC, EXIT_STOP, HOOK_CHANGED, HOOK_CONTINUE, HOOK_STOP, S_GRANTS,
 } from './layout';
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
   codeMode, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
-  selectVcpu, setNextRip, setReg, setRips, st,
+  computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
 import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
 } from './mmu';
-import { MAX_LENGTH, decode, decodeRun } from './decode';
+import { MAX_LENGTH, decode, decodeRun, pseudo } from './decode';
 import { PAGE_BYTES, decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
 import {
   MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
-  OP_GENERIC, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
+  OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
   OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64, OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32,
-  OP_SHR_RI64, OP_ST32, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
+  OP_SHR_RI64, OP_ST32, REC_REP, REC_REPNE, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
   REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
 } from './record';
 import { clearTrapTaken, execute, setStepsLeft, stepsLeft, trapTaken } from './exec';
 import { deliver, deliverException } from './event';
+import { atHook, hookedOffset, resumeAt } from './hooks';
+
+export { hookMap, startBlock, useHooks } from './hooks';
+export { setSparse } from './sparse';
 
 /** DR6.BS: the trap is a single step. */
 const DR6_BS: u64 = 1 << 14;
@@ -81,9 +85,10 @@ export function writeLinear(vcpu: i32, linear: u64, from: u32, length: i32): i32
 
 // ---- lookup ----
 
-/** Buffer and record for instructions that are decoded each time: page-crossing ones and those near a segment limit. */
+/** Buffer and record (behind room for OP_HOOK) for instructions that are decoded each time: across pages and near a segment limit. */
 const scratchBytes: usize = memory.data(16);
-const scratch: usize = memory.data(64, 8);
+const scratchHook: usize = memory.data(64, 8);
+const scratch: usize = scratchHook + REC_BYTES;
 
 /**
  * Decodes the instruction at `rip` byte by byte: across the page, up to the CS limit. Returns its record, or 0 with a fault pending.
@@ -116,7 +121,12 @@ function lookup(rip: u64): usize {
   if (codeMode != 2) {
     const limit = <u64>reg32(R_LIMIT + SEG_CS);
     linear = (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
-    if (rip + (0xfff - (linear & 0xfff)) > limit) return decodeUncached(rip);
+    if (rip + (0xfff - (linear & 0xfff)) > limit) {
+      const record = decodeUncached(rip);
+      if (record == 0 || !hookedOffset(<i32>(linear & 0xfff))) return record;
+      pseudo(scratchHook, OP_HOOK);
+      return scratchHook;
+    }
   }
   if (!translateCode(linear)) return 0;
   const address = walked();
@@ -394,6 +404,37 @@ function interpret(): void {
           break;
         }
 
+        case OP_HOOK: {
+          setReg(R_RIP, rip);
+          rec += REC_BYTES;
+          if (load<u16>(rec, REC_OP) == OP_CROSS) {
+            rec = decodeUncached(rip);
+            if (rec == 0) {
+              setRips(rip, rip);
+              break;
+            }
+            if (brk == BRK_LOOKUP) clearBrk();
+          }
+          setStepsLeft(n + 1);
+          const answer = atHook(rip, rec);
+          if (answer != HOOK_CONTINUE || brk != 0) {
+            hooked(answer, rip);
+            return;
+          }
+          if ((load<u8>(rec, REC_FLAGS) & (REC_REP | REC_REPNE)) == 0 && rec != scratch) {
+            n++;
+            continue;
+          }
+          // Repeated instructions meet their hook at each iteration; the scratch record has no successor.
+          setRips(rip, rip + <u64>load<u8>(rec, REC_LEN));
+          setStepsLeft(0);
+          execute(rec);
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          rip = nextRip;
+          step = 0;
+          break;
+        }
+
         default: {
           if (op == OP_CROSS) {
             rec = decodeUncached(rip);
@@ -418,7 +459,7 @@ function interpret(): void {
       // After a fast instruction: rip is still its address and step its length. After a transfer or a generic one step is 0.
       if (brk) {
         if (brk & (BRK_FAULT | BRK_EXIT)) {
-          if (op != OP_GENERIC && op != OP_CROSS) setRips(rip, rip + step);
+          if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK) setRips(rip, rip + step);
           setReg(R_RIP, rip);
           if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
             raiseError(load<u8>(rec, REC_SEG) == SEG_SS ? SS : GP, 0);
@@ -472,6 +513,19 @@ function interpret(): void {
   }
   setReg(R_RIP, rip);
   setStepsLeft(n);
+}
+
+/** The hook import stopped the guest at `rip`, or changed what the loop has cached (it may even have run the vCPU meanwhile). */
+function hooked(answer: i32, rip: u64): void {
+  const left = stepsLeft;
+  selectVcpu(st);
+  setReg(S_EXIT_CODE, EXIT_BUDGET);
+  setStepsLeft(left);
+  setBrk(BRK_LOOKUP);
+  if (answer == HOOK_STOP) {
+    setRips(reg(R_RIP), reg(R_RIP));
+    leave(EXIT_STOP, 0, 0, 0);
+  } else if (answer <= HOOK_CHANGED) resumeAt(rip);
 }
 
 /** SHL and SHR of a register by a non-zero immediate. */
@@ -553,7 +607,8 @@ export function run(vcpu: i32, budget: i32): i32 {
   setReg(S_STEPS, start + budget);
   setStepsLeft(budget);
   // An access that the host completed belongs to an instruction that must finish before the next event.
-  let unfinished = reg(S_IOQ_COUNT) != 0;
+  let unfinished = (reg(S_IOQ_COUNT) | reg(S_GRANTS)) != 0;
+  if (unfinished) resumeAt(reg(R_RIP));
 
   for (;;) {
     if (brk & BRK_FAULT) {
@@ -563,6 +618,11 @@ export function run(vcpu: i32, budget: i32): i32 {
       deliverException();
     }
     if (brk & BRK_EXIT) break;
+    if (reg(S_DIRTY)) {
+      // Written by the host in a hook.
+      computeMode();
+      adopt();
+    }
     if (!unfinished) {
       if (reg(S_INJECT) & EVENT_VALID) {
         deliverInjection();
@@ -594,7 +654,10 @@ export function run(vcpu: i32, budget: i32): i32 {
     setStepsLeft(1);
     interpret();
     setReg(S_STEPS, reg(S_STEPS) + others);
+    // A hook may have come before the instruction.
+    const pending = stepsLeft > 0 && !failed();
     setStepsLeft(others + stepsLeft);
+    if (pending) continue;
     if (failed()) {
       if ((brk & BRK_EXIT) == 0) ioqDone();
       continue;

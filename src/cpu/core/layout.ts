@@ -137,6 +137,10 @@ export const R_FPR = 144;
 export const R_XMM = 160;
 /** First slot behind the x87, MMX and SSE registers. */
 export const R_SIMD_END = 192;
+/** Accesses of the current instruction, in order, that the host lets pass after EXIT_ACCESS. */
+export const S_GRANTS = 200;
+/** Linear address of the instruction that the hook import is asked about. */
+export const S_HOOK_ADDRESS = 201;
 export const S_SLOTS = 256;
 /** Not a slot: ST(0) … ST(7) of the host's register table, the physical registers from TOP on. */
 export const R_ST = 256;
@@ -181,6 +185,12 @@ export const INTERCEPT_PAUSE = 1;
 export const INTERCEPT_RDTSC = 2;
 export const INTERCEPT_INVLPG = 4;
 export const INTERCEPT_MOV_CR3 = 8;
+/** INT n leaves with EXIT_SOFT_INT instead of being delivered. */
+export const INTERCEPT_SOFT_INT = 16;
+/** SYSCALL and SYSENTER. */
+export const INTERCEPT_SYSCALL = 32;
+/** RDMSR and WRMSR of MSRs that the CPU owns leave as well. */
+export const INTERCEPT_MSR = 64;
 
 // ---- exit codes (S_EXIT_CODE); qualification in Q0, Q1, DATA ----
 /** The step budget is used up. */
@@ -217,6 +227,36 @@ export const EXIT_MONITOR = 21;
 export const EXIT_RSM = 22;
 /** The core cannot go on: Q0 = one of INTERNAL_*, Q1 = address. Never the guest's fault alone. */
 export const EXIT_INTERNAL = 23;
+/** Sparse memory: an access that the host must allow first; see sparse.ts. Q0 = guest-physical address, Q1 = ACCESS_*, DATA = value. */
+export const EXIT_ACCESS = 24;
+/** INT n: Q0 = vector. */
+export const EXIT_SOFT_INT = 25;
+/** Q0 = 0: SYSCALL, 1: SYSENTER. */
+export const EXIT_SYSCALL = 26;
+/** The hook import asked to stop before the instruction at RIP. */
+export const EXIT_STOP = 27;
+
+/** EXIT_ACCESS Q1: bits 7:0 size in bytes; bits 9:8 READ, WRITE or EXEC; bit 10: the part of the access in the second page. */
+export const ACCESS_KIND_SHIFT = 8;
+export const ACCESS_READ = 0;
+export const ACCESS_WRITE = 1;
+export const ACCESS_EXEC = 2;
+export const ACCESS_SECOND = 0x400;
+/** Added to the kind in a question to the page import: the access was granted, permissions do not matter. */
+export const ACCESS_GRANTED = 4;
+/** Answers of the page import: bits 23:0 RAM frame; the access must be asked for; the page is the host's (MMIO). -1: not accessible. */
+export const PAGE_FRAME = 0xffffff;
+export const PAGE_ASK = 0x1000000;
+export const PAGE_MMIO = 0x2000000;
+
+/** What the hook import is called for: the instruction, and the block that starts with it. */
+export const HOOK_CODE = 1;
+export const HOOK_BLOCK = 2;
+/** Answers of the hook import: go on; the host changed what the CPU has cached, the hook is done; RIP was written; stop. */
+export const HOOK_CONTINUE = 0;
+export const HOOK_CHANGED = 1;
+export const HOOK_JUMP = 2;
+export const HOOK_STOP = 3;
 
 /** A page table, descriptor table, stack of an event delivery, or code lies outside RAM. */
 export const INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM = 1;

@@ -6,6 +6,7 @@ import { leaveInternal } from './state';
 import { INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, PAGE_CODE, STATE_STRIDE } from './layout';
 import { codeWritten } from './code-cache';
 import { SNAPSHOT_BYTES, touch } from './snapshot';
+import { sparse, systemPage } from './sparse';
 
 export let vcpuCount: i32 = 0;
 /** Work area of snapshot.ts. */
@@ -42,7 +43,12 @@ export function setup(vcpus: i32, ram: u32, records: u32, pages: u32, recordSize
 }
 
 // Accesses by guest-physical address, for page tables. Aligned by their nature, so they never cross a page.
+// In sparse memory they read 0 where there is none.
 export function physRead64(address: u64): u64 {
+  if (sparse) {
+    const at = systemPage(address, false);
+    return at ? load<u64>(at) : 0;
+  }
   if (address + 8 > ramSize || address + 8 < 8) {
     leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
     return 0;
@@ -50,6 +56,10 @@ export function physRead64(address: u64): u64 {
   return load<u64>(ramBase + <usize>address);
 }
 export function physRead32(address: u64): u32 {
+  if (sparse) {
+    const at = systemPage(address, false);
+    return at ? load<u32>(at) : 0;
+  }
   if (address + 4 > ramSize || address + 4 < 4) {
     leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, address);
     return 0;
@@ -58,6 +68,11 @@ export function physRead32(address: u64): u32 {
 }
 /** Sets bits in the low byte of a page-table entry that was read before (A and D bits). */
 export function physSetBits(address: u64, bits: u8): void {
+  if (sparse) {
+    const at = systemPage(address, true);
+    if (at == 0) return;
+    address = <u64>(at - ramBase);
+  }
   touch(<usize>address >> 12);
   const host = ramBase + <usize>address;
   store<u8>(host, load<u8>(host) | bits);

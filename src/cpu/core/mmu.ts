@@ -16,6 +16,7 @@ import {
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
 import { TAG_WATCHED, logEntry, touch } from './snapshot';
+import { grantsDone, grantsReset, sparse, sparseCode, sparseLoad, sparseProbe, sparseStore, virtualTlb } from './sparse';
 
 export const READ: i32 = 0;
 export const WRITE: i32 = 1;
@@ -62,8 +63,8 @@ function fault(linear: u64, access: i32, user: bool, present: bool, reserved: bo
  */
 export function walk(linear: u64, access: i32, user: bool): bool {
   const cr0 = reg(R_CR0);
-  if ((cr0 & CR0_PG) == 0) {
-    physical = linear & 0xffffffff;
+  if ((cr0 & CR0_PG) == 0 || virtualTlb) {
+    physical = longMode ? linear : linear & 0xffffffff;
     return true;
   }
   const cr4 = reg(R_CR4);
@@ -125,7 +126,7 @@ export function walk(linear: u64, access: i32, user: bool): bool {
 }
 
 function setAccessed(where: u64): void {
-  if (!quiet && (load<u8>(ramBase + <usize>where) & PTE_A) == 0) physSetBits(where, PTE_A);
+  if (!quiet && (physRead32(where) & PTE_A) == 0) physSetBits(where, PTE_A);
 }
 function markLeaf(where: u64, entry: u8, access: i32): void {
   const bits = access == WRITE ? PTE_A | PTE_D : PTE_A;
@@ -173,7 +174,7 @@ export function walkQuiet(linear: u64): bool {
 }
 
 /** Enters a translation into the TLB table at `table` (TLB_READ …) of the privilege whose tables start at `base`. */
-function fill(base: usize, table: usize, linear: u64, address: u64): usize {
+export function fill(base: usize, table: usize, linear: u64, address: u64): usize {
   const entry = base + table + ((<usize>(linear >> 12) & (TLB_ENTRIES - 1)) << 4);
   let tag = (linear & PAGE_MASK) | tlbVersion;
   const frame = <u32>(address >> 12);
@@ -240,6 +241,7 @@ function translateData(linear: u64, write: bool, base: usize): bool {
 let ioqNext: u64 = 0;
 export function ioqReset(): void {
   ioqNext = 0;
+  grantsReset();
 }
 /** Call when an instruction (or one REP iteration) that used completed accesses is done. */
 export function ioqDone(): void {
@@ -247,6 +249,7 @@ export function ioqDone(): void {
     setReg(S_IOQ_COUNT, 0);
     ioqNext = 0;
   }
+  if (sparse) grantsDone();
 }
 /** True if the host has completed the next access; its value is then in ioqValue. */
 let ioqValue: u64 = 0;
@@ -268,12 +271,12 @@ export function portAccess(port: u32, size: i32, input: bool, rep: bool, value: 
   return 0;
 }
 
-function mmioRead(address: u64, size: i32): u64 {
+export function mmioRead(address: u64, size: i32): u64 {
   if (ioqTake()) return ioqValue;
   ioqAsk(EXIT_MMIO, address, size, 0);
   return 0;
 }
-function mmioWrite(address: u64, size: i32, value: u64): void {
+export function mmioWrite(address: u64, size: i32, value: u64): void {
   if (!ioqTake()) ioqAsk(EXIT_MMIO, address, size | 0x10, value);
 }
 
@@ -285,7 +288,7 @@ function addressCheck(linear: u64, size: i32, stack: bool): bool {
   return false;
 }
 
-function truncate(value: u64, size: i32): u64 {
+export function truncate(value: u64, size: i32): u64 {
   return size == 8 ? value : value & (((<u64>1) << (size * 8)) - 1);
 }
 
@@ -293,6 +296,7 @@ function truncate(value: u64, size: i32): u64 {
 function loadSlow(linear: u64, size: i32, base: usize, stack: bool): u64 {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, stack)) return 0;
+  if (sparse) return sparseLoad(linear, size, base);
   if ((linear & 0xfff) + size > 0x1000) {
     const first = <i32>(0x1000 - (linear & 0xfff));
     const low = loadPart(linear, first, base);
@@ -329,6 +333,10 @@ function loadPart(linear: u64, size: i32, base: usize): u64 {
 function storeSlow(linear: u64, size: i32, value: u64, base: usize, stack: bool): void {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, stack)) return;
+  if (sparse) {
+    sparseStore(linear, size, value, base);
+    return;
+  }
   if ((linear & 0xfff) + size > 0x1000) {
     const first = <i32>(0x1000 - (linear & 0xfff));
     let second = linear + first;
@@ -436,6 +444,7 @@ export function stSized(linear: u64, sizeLog2: i32, value: u64): void {
 export function probeWrite(linear: u64, size: i32): bool {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, false)) return false;
+  if (sparse) return sparseProbe(linear, size);
   if (!translateData(linear, true, tlb)) return false;
   if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
   return true;
@@ -495,6 +504,11 @@ export function translateCode(linear: u64): bool {
     return true;
   }
   if (!walk(linear, EXEC, cpl == 3)) return false;
+  if (sparse) {
+    const frame = sparseCode(physical);
+    if (frame < 0) return false;
+    physical = (<u64>frame << 12) | (linear & 0xfff);
+  }
   if ((physical | 0xfff) >= ramSize) {
     leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, physical);
     return false;

@@ -95,6 +95,8 @@ export const OP_POP64: i32 = 31;
 export const OP_NOP: i32 = 32;
 export const OP_LD8: i32 = 33;
 export const OP_TEST_RI32: i32 = 34;
+/** Pseudo: the host may want to know of the instruction whose record follows; see hooks.ts. */
+export const OP_HOOK: i32 = 35;
 /** Jcc: + condition code. */
 export const OP_JCC: i32 = 36;
 /** ALU forms: + ALU index (0 add, 1 or, 4 and, 5 sub, 6 xor, 7 cmp; ADC and SBB stay generic). */

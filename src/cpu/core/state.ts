@@ -4,7 +4,7 @@
 import {
   R_RFLAGS, R_CR0, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
   S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_BUDGET,
-  EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, TLB_BYTES,
+  EXIT_ACCESS, EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, EXIT_STOP, TLB_BYTES,
 } from './layout';
 import { abandonLog } from './snapshot';
 
@@ -138,6 +138,8 @@ export let protectedMode: bool = false;
 /** EFER.LMA. */
 export let longMode: bool = false;
 export let cpl: i32 = 0;
+/** Left shift that a canonical address survives. 0: EFER.LMA without paging, which no processor allows and Unicorn's 64-bit mode is. */
+export let canonicalShift: u64 = 16;
 /** Bit s set: segment s has base 0, covers 4 GiB (or 64-bit mode ignores it) and allows reads / writes without a check. */
 export let flatRead: u32 = 0;
 export let flatWrite: u32 = 0;
@@ -214,7 +216,7 @@ export function raisePageFault(linear: u64, error: u32): void {
 function byInstruction(code: i32): bool {
   switch (code) {
     case EXIT_BUDGET: case EXIT_MMIO: case EXIT_EXCEPTION: case EXIT_INTERRUPT_WINDOW: case EXIT_NMI_WINDOW: case EXIT_SHUTDOWN:
-    case EXIT_INTERNAL:
+    case EXIT_INTERNAL: case EXIT_ACCESS: case EXIT_STOP:
       return false;
     default:
       return true;
@@ -268,6 +270,7 @@ export function computeMode(): void {
   longMode = (reg(R_EFER) & EFER_LMA) != 0;
   protectedMode = (cr0 & CR0_PE) != 0 && (reg(R_RFLAGS) & FLAG_VM) == 0;
   cpl = <i32>reg(S_CPL);
+  canonicalShift = longMode && (cr0 & CR0_PG) == 0 ? 0 : 16;
   if (longMode && (csAttr & ATTR_L) != 0) {
     codeMode = 2;
     stackMask = 0xffffffffffffffff;
@@ -290,7 +293,7 @@ export function computeMode(): void {
 
 // @ts-ignore: decorator
 @inline export function isCanonical(address: u64): bool {
-  return <u64>((<i64>(address << 16)) >> 16) == address;
+  return <u64>((<i64>(address << canonicalShift)) >> canonicalShift) == address;
 }
 // @ts-ignore: decorator
 @inline export function isAmd(): bool {
