@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type HostTimer, VirtualClock } from './clock.ts';
 import { FakeState } from './spec-helper.ts';
 
-const timer = (index: number): HostTimer => ({ index, deadline: Number.POSITIVE_INFINITY });
+const timer = (index: number): HostTimer => ({ index, deadline: Number.POSITIVE_INFINITY, expire: () => {} });
 
 describe('time', () => {
   it('is the sum of the steps of the vCPUs that ran, and of what was advanced', () => {

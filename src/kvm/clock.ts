@@ -3,7 +3,7 @@
  *
  * One step of a vCPU is one cycle of a 1-GHz TSC, one nanosecond and one cycle of the APIC bus. vCPUs take turns on one
  * host CPU, so the time of the VM is the sum of the steps of all vCPUs, plus the stretches that `advance` adds while
- * all of them sleep. It is one clock for all, never goes back, and depends on nothing but what the guest executed.
+ * all of them sleep and, with a cost model, for exits. It is one clock for all, never goes back, and depends on nothing but what the guest executed.
  */
 import type { CpuState } from '../cpu/cpu.ts';
 
@@ -16,10 +16,12 @@ const TIME_LIMIT = 2 ** 52;
 
 /** Something that happens at a time. Owned by the clock it is armed on. */
 export interface HostTimer {
-  /** Of the vCPU it belongs to; of several due at the same time the lowest goes first. */
+  /** Of the vCPU it belongs to, -1 for a device's; of several due at the same time the lowest goes first. */
   readonly index: number;
   /** Time at which it expires, Infinity while it is not armed. Only the clock writes it. */
   deadline: number;
+  /** The deadline has been reached. Arms the timer anew, or disarms it. */
+  expire(): void;
 }
 
 export class VirtualClock {

@@ -85,6 +85,10 @@ export interface HardwareApicHost {
   readonly era: Era;
   readonly vendor: Vendor;
   readonly vcpus: readonly KvmVcpu[];
+  /** kvm_ioapic_send_eoi, and its trace. */
+  readonly endOfInterrupt: (vcpu: KvmVcpu, vector: number) => void;
+  /** Whether an EOI of this vector concerns the I/O APIC. */
+  readonly eoiExits: (vector: number) => boolean;
   readonly trace: Observation | null;
   readonly inKernelApic: boolean;
   apicMap(): ApicMap | null;
@@ -330,7 +334,7 @@ export class HardwareApic {
       lapic.writeTpr(lo & 0xff);
     } else {
       const vector = lapic.eoi();
-      if (this.eoiExits[vcpu.index].has(vector)) {
+      if (this.eoiExits[vcpu.index].has(vector) || this.host.eoiExits(vector)) {
         this.setTrap(vcpu, { kind: EXIT_EOI_INDUCED, offset, lo: vector, hi: 0, cause: 0, index: 0 });
       }
     }
@@ -437,7 +441,7 @@ export class HardwareApic {
   /** handle_apic_eoi_induced: the EOI is done, the I/O APIC hears of it. */
   private eoiInduced(vcpu: KvmVcpu, vector: number): void {
     this.host.leave(vcpu, EXIT_EOI_INDUCED, BigInt(vector), 0n);
-    this.host.trace?.eoi(vcpu, vector);
+    this.host.endOfInterrupt(vcpu, vector);
     vcpu.lapic.requestEvent = true;
   }
 

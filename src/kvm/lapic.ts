@@ -405,10 +405,21 @@ export class Lapic {
     this.irrPending = true;
   }
 
+  /** Whether `vector` was last requested as level-triggered (TMR). */
+  isLevel(vector: number): boolean {
+    return ((this.registers[TMR + (vector >> 5)] >>> (vector & 31)) & 1) === 1;
+  }
+
   /** Whether the vector that an EOI would end is level-triggered. */
   get levelInService(): boolean {
     const vector = highest(this.registers, ISR);
-    return vector >= 0 && ((this.registers[TMR + (vector >> 5)] >>> (vector & 31)) & 1) === 1;
+    return vector >= 0 && this.isLevel(vector);
+  }
+
+  /** Whether the INTR line of the PICs reaches the processor: through LVT0, or past a disabled APIC (kvm_apic_accept_pic_intr). */
+  get acceptsPicInterrupt(): boolean {
+    if (!this.hwEnabled) return true;
+    return (this.registers[APIC_LVT0 >> 4] & (LVT_MASKED | LVT_MODE)) === MODE_EXTINT << 8;
   }
 
   // ---- timer ----

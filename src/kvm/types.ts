@@ -1,5 +1,6 @@
 /** What goes into a VM and what comes out of running one of its vCPUs. */
 import type { Cpu, Vendor } from '../cpu/cpu.ts';
+import type { CostModel } from './cost-model.ts';
 import type { KvmTraceEvent } from './trace.ts';
 
 /** How a VM is set up: what a VMM configures through KVM ioctls. */
@@ -11,6 +12,10 @@ export interface KvmOptions {
   readonly apicIds?: readonly number[];
   /** Whether user space has asked for local APICs in the kernel (KVM_CREATE_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP). Default true. */
   readonly inKernelApic?: boolean;
+  /** KVM_CREATE_IRQCHIP: PIC pair and I/O APIC in the kernel, too. Default false, as with KVM_CAP_SPLIT_IRQCHIP. */
+  readonly irqchip?: boolean;
+  /** KVM_CREATE_PIT2, for VMs with `irqchip`. Default true. */
+  readonly pit?: boolean;
   /** KVM_CAP_X2APIC_API flags: bit 0 32-bit ids, bit 1 broadcast quirk off. Default 0. */
   readonly x2apicApi?: number;
   /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. Default false. */
@@ -32,6 +37,8 @@ export interface KvmOptions {
   readonly apicv?: ApicvMode;
   /** AVIC of an AMD host, with x2AVIC (v6.0 and later): the `avic` module parameter. Default false. */
   readonly avic?: boolean;
+  /** Time that exits take. Default none. */
+  readonly costs?: CostModel;
   readonly observer?: KvmObserver;
 }
 

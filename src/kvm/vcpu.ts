@@ -5,6 +5,7 @@ import type { CpuState } from '../cpu/cpu.ts';
 import type { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
 import { EXIT_KINDS, type VendorExit } from './exits.ts';
+import type { PicPair } from './i8259.ts';
 import { Lapic } from './lapic.ts';
 import { PvState } from './pv-state.ts';
 import type { MpState, VcpuCounters, VcpuRunResult } from './types.ts';
@@ -126,6 +127,8 @@ export class KvmVcpu {
   tprThreshold = 0;
   /** Values of the MSRs that are only stored, by number. */
   readonly msrs: Map<number, bigint> = new Map();
+  /** The PICs in the kernel, if there are any. */
+  pics: PicPair | null = null;
   /** Paravirtual interfaces. */
   readonly pv: PvState = new PvState();
   /** run->hypercall.ret: what user space last answered. */
@@ -253,6 +256,11 @@ export class KvmVcpu {
     return (this.state.interruptibility & (BLOCKED_BY_NMI | SHADOW_STI | SHADOW_MOV_SS)) === 0;
   }
 
+  /** The PICs request an interrupt of this vCPU. */
+  get picInterrupt(): boolean {
+    return this.pics?.output === true && this.lapic.acceptsPicInterrupt;
+  }
+
   /** Whether something would end a HLT (kvm_vcpu_has_events). */
   get hasEvents(): boolean {
     const { lapic } = this;
@@ -264,7 +272,7 @@ export class KvmVcpu {
       lapic.nmiQueued > 0 ||
       this.exceptionVector >= 0 ||
       (this.nmiLatched > 0 && this.nmiAllowed) ||
-      (this.interruptAllowed && lapic.deliverable() >= 0)
+      (this.interruptAllowed && (this.picInterrupt || lapic.deliverable() >= 0))
     );
   }
 

@@ -6,7 +6,7 @@
  *
  * Hardware help for local APICs (APICv, AVIC) is in `hardware-apic.ts`; without it this file asks `assist` for nothing.
  *
- * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), I/O APIC, PIC and PIT, nested guests, Hyper-V and Xen interfaces, user-space MSR
+ * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), nested guests, Hyper-V and Xen interfaces, user-space MSR
  * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
  */
 import {
@@ -41,6 +41,7 @@ import { KvmscopeError } from '../errors.ts';
 import { type ApicMap, FAST } from './apic-map.ts';
 import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
 import { VirtualClock } from './clock.ts';
+import type { CostModel } from './cost-model.ts';
 import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
@@ -57,8 +58,10 @@ import {
   KVM_ENOSYS,
   KVM_EPERM,
 } from './hypercall.ts';
+import type { PicPair } from './i8259.ts';
 import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } from './icr.ts';
 import { Router } from './irq-comm.ts';
+import { Irqchip } from './irqchip.ts';
 import {
   APIC_ICR,
   APIC_ICR2,
@@ -157,9 +160,15 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly pvVm: PvVm;
   /** Null: nobody listens. */
   readonly trace: Observation | null;
+  /** PIC, I/O APIC and PIT; null: user space has asked for local APICs only, or for nothing. */
+  readonly irqchip: Irqchip | null;
   /** Interrupt messages given to local APICs so far. */
   messages = 0;
+  /** Those that were accepted. */
+  private accepted = 0;
 
+  /** Null: exits take no time. */
+  private readonly costs: CostModel | null;
   private readonly disabledQuirks: number;
   private readonly inKernelApic: boolean;
   private readonly hypercalls: readonly (HypercallRow | undefined)[];
@@ -195,6 +204,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.era = era;
     this.cpu = cpu;
     this.vendor = cpu.vendor;
+    this.costs = options.costs ?? null;
     this.disabledQuirks = options.disabledQuirks ?? 0;
     this.inKernelApic = options.inKernelApic ?? true;
     this.exitHypercalls = options.exitHypercalls ?? 0;
@@ -235,9 +245,34 @@ export class Kvm implements HypercallContext, MsrContext {
       sink: this,
     });
     if (!this.inKernelApic) for (const { lapic } of this.vcpus) lapic.setBase(0, 0);
+    this.irqchip = options.irqchip === true && this.inKernelApic ? this.makeIrqchip(options.pit ?? true) : null;
     const hardware = hardwareKind(era, cpu.vendor, options.apicv ?? 'off', options.avic ?? false);
     this.assist = hardware === null ? null : this.makeAssist(hardware);
     this.assist?.recalculate();
+  }
+
+  private makeIrqchip(pit: boolean): Irqchip {
+    const { clock, vcpus } = this;
+    const irqchip = new Irqchip({
+      clock,
+      pit,
+      sink: {
+        send: (icrLow, dest) => {
+          const before = this.accepted;
+          this.router.route(null, icrLow, dest);
+          return this.accepted - before;
+        },
+      },
+      picRaised: () => {
+        for (const vcpu of vcpus) {
+          if (!vcpu.lapic.acceptsPicInterrupt) continue;
+          vcpu.lapic.requestEvent = true;
+          this.kick(vcpu);
+        }
+      },
+    });
+    for (const vcpu of vcpus) vcpu.pics = irqchip.pics;
+    return irqchip;
   }
 
   private makeAssist(kind: HardwareKind): HardwareApic {
@@ -251,6 +286,8 @@ export class Kvm implements HypercallContext, MsrContext {
       injectVector: (vcpu, vector) => this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0),
       accessMemory: (vcpu, exit) => this.accessMemory(vcpu, exit),
       writeX2Icr: (vcpu, lo, hi) => this.writeX2Icr(vcpu, lo, hi),
+      endOfInterrupt: (vcpu, vector) => this.endOfInterrupt(vcpu, vector),
+      eoiExits: (vector) => this.irqchip?.ioapic.handles(vector) ?? false,
       writeApicRegister: (vcpu, offset, value) => this.writeApicRegister(vcpu, offset, value),
       countMessages: (count) => {
         this.messages += count;
@@ -327,7 +364,8 @@ export class Kvm implements HypercallContext, MsrContext {
     const { clock } = this;
     let deadline = Number.POSITIVE_INFINITY;
     for (const timer of clock.armed) {
-      if (timer.deadline < deadline && !this.vcpu(timer.index).lapic.timerStuck) ({ deadline } = timer);
+      const stuck = timer.index >= 0 && this.vcpu(timer.index).lapic.timerStuck;
+      if (timer.deadline < deadline && !stuck) ({ deadline } = timer);
     }
     if (deadline === Number.POSITIVE_INFINITY) return false;
     this.advanceTime(Math.max(0, deadline - clock.now));
@@ -391,6 +429,17 @@ export class Kvm implements HypercallContext, MsrContext {
     const vcpu = this.vcpu(index);
     this.acceptInitSipi(vcpu);
     return vcpu.mp === MP_HALTED && vcpu.pvUnhalted ? 'runnable' : vcpu.mpState;
+  }
+
+  /** A system reset of one vCPU: what a VMM sets with KVM_SET_REGS, KVM_SET_LAPIC and KVM_SET_MP_STATE. */
+  resetVcpu(index: number): void {
+    const vcpu = this.vcpu(index);
+    vcpu.lapic.reset(false);
+    vcpu.clearEvents();
+    vcpu.pv.reset();
+    vcpu.state.reset('reset', signature(this.vendor));
+    vcpu.mpState = vcpu.bsp ? 'runnable' : 'uninitialized';
+    this.mapChanged();
   }
 
   /** KVM_SET_LAPIC: 64 registers, slot = offset / 16. */
@@ -483,8 +532,10 @@ export class Kvm implements HypercallContext, MsrContext {
         return BUDGET;
       }
       if (this.assist?.active) this.assist.beforeEntry(vcpu);
+      if (this.costs !== null) vcpu.syncTsc();
       // Whosever timer is next, it expires on time.
-      const slice = clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, clock.next - clock.now);
+      const slice =
+        clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, Math.max(1, clock.next - clock.now));
       const exit = cpu.run(vcpu.index, slice);
       const now = state.steps;
       left -= now - steps;
@@ -590,6 +641,10 @@ export class Kvm implements HypercallContext, MsrContext {
   /** What is due expires: its vCPU wakes up, leaves the guest, or finds the interrupt before its next entry. */
   private expireTimers(): void {
     for (let timer = this.clock.due(); timer !== null; timer = this.clock.due()) {
+      if (timer.index < 0) {
+        timer.expire();
+        continue;
+      }
       const vcpu = this.vcpus[timer.index];
       const again = vcpu.lapic.timer.pending;
       vcpu.lapic.timer.expire();
@@ -660,20 +715,32 @@ export class Kvm implements HypercallContext, MsrContext {
       }
       if (vcpu.nmiLatched > 0) state.window |= WINDOW_NMI;
     }
+    if (vcpu.picInterrupt) {
+      if (canInject && vcpu.interruptAllowed) {
+        this.injectInterrupt(vcpu, (vcpu.pics as PicPair).acknowledge());
+        canInject = false;
+      }
+      if (vcpu.picInterrupt) state.window |= WINDOW_INTERRUPT;
+    }
     // The processor delivers interrupts and performs EOIs itself.
     if (this.assist?.active) return;
     const vector = lapic.deliverable();
     if (vector >= 0) {
       if (canInject && vcpu.interruptAllowed) {
         lapic.acknowledge(vector);
-        counters.irq_injections++;
-        this.trace?.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
-        this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
+        this.injectInterrupt(vcpu, vector);
       }
       if (lapic.deliverable() >= 0) state.window |= WINDOW_INTERRUPT;
     }
     this.updateTprThreshold(vcpu);
-    if (vcpu.pv.eoiAddress >= 0 && lapic.hwEnabled && lapic.swEnabled) armPvEoi(this, vcpu);
+    const toIoApic = this.irqchip?.ioapic.handles(lapic.highestIsrCache) ?? false;
+    if (vcpu.pv.eoiAddress >= 0 && lapic.hwEnabled && lapic.swEnabled && !toIoApic) armPvEoi(this, vcpu);
+  }
+
+  private injectInterrupt(vcpu: KvmVcpu, vector: number): void {
+    vcpu.counters.irq_injections++;
+    this.trace?.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
+    this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
   }
 
   /** update_cr8_intercept: the priority class a pending but masked interrupt waits for. */
@@ -841,6 +908,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private count(vcpu: KvmVcpu, kind: number): void {
     vcpu.mode = OUTSIDE_GUEST;
     vcpu.exitCounts[kind]++;
+    if (this.costs !== null) this.clock.advance(this.costs.exit[kind]);
   }
 
   /** Advances RIP (kvm_skip_emulated_instruction). */
@@ -864,6 +932,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private toUser(vcpu: KvmVcpu, result: VcpuRunResult, reason: string): number {
     this.result = result;
+    if (this.costs !== null) this.clock.advance(this.costs.userSpace);
     vcpu.pv.loaded = false;
     this.trace?.userspaceExit(vcpu, reason);
     return RETURN;
@@ -1114,7 +1183,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const effect = lapic.write(offset, value);
     if ((effect & WRITE_FAULT) !== 0) return false;
     if ((effect & WRITE_MAP) !== 0) this.mapChanged();
-    if ((effect & WRITE_EOI) !== 0) this.trace?.eoi(vcpu, lapic.eoiVector);
+    if ((effect & WRITE_EOI) !== 0) this.endOfInterrupt(vcpu, lapic.eoiVector);
     if ((effect & WRITE_SEND) !== 0) {
       const { icrLow, dest } = lapic.message;
       if (offset === APIC_SELF_IPI && this.era.selfIpiThroughIcr) this.trace?.apic(vcpu, true, APIC_ICR, icrLow, 0);
@@ -1122,6 +1191,13 @@ export class Kvm implements HypercallContext, MsrContext {
       this.router.route(lapic, icrLow, dest);
     }
     return true;
+  }
+
+  /** A local APIC has ended an interrupt: whoever sent a level-triggered one wants to know (kvm_ioapic_send_eoi). */
+  private endOfInterrupt(vcpu: KvmVcpu, vector: number): void {
+    this.trace?.eoi(vcpu, vector);
+    if (vector >= 0 && this.irqchip?.ioapic.handles(vector))
+      this.irqchip.ioapic.eoi(vector, vcpu.lapic.isLevel(vector));
   }
 
   private readX2apic(vcpu: KvmVcpu, msr: number): boolean {
@@ -1158,6 +1234,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.messages++;
     if (mode <= MODE_LOWEST && this.assist?.active) return this.post(this.assist, target, mode, vector, level, trigger);
     const accepted = target.accept(mode, vector, level, trigger);
+    this.accepted += accepted;
     if (accepted !== 0) this.kick(this.vcpus[target.index]);
     return accepted;
   }
@@ -1173,6 +1250,7 @@ export class Kvm implements HypercallContext, MsrContext {
   ): number {
     const thread = this.running?.index ?? target.index;
     const accepted = assist.accept(target, thread, mode, vector, level, trigger);
+    this.accepted += accepted;
     const vcpu = this.vcpus[target.index];
     if (accepted !== 0 && vcpu.blocked) this.wakeUp(vcpu);
     return accepted;
@@ -1258,6 +1336,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private accessPort(vcpu: KvmVcpu, exit: IoExit): number {
     const { port, size, direction, value } = exit;
     if (direction === 'out') this.trace?.port(vcpu, true, port, size, value);
+    if (this.irqchip?.handlesPort(port)) return this.portInKernel(vcpu, this.irqchip, exit);
     vcpu.io.direction = direction;
     vcpu.io.port = port;
     vcpu.io.size = size;
@@ -1266,6 +1345,19 @@ export class Kvm implements HypercallContext, MsrContext {
     vcpu.finishing = false;
     vcpu.completion = COMPLETE_IO;
     return this.toUser(vcpu, vcpu.io, 'KVM_EXIT_IO');
+  }
+
+  /** A port of a device in the kernel: no exit to user space. */
+  private portInKernel(vcpu: KvmVcpu, irqchip: Irqchip, exit: IoExit): number {
+    const { port, size, direction, string } = exit;
+    const input = direction === 'in';
+    if (!input) irqchip.writePort(port, exit.value);
+    const value = input ? irqchip.readPort(port) : 0;
+    vcpu.state.completeIo(value);
+    if (input) this.trace?.port(vcpu, false, port, size, value);
+    vcpu.finishing = string;
+    if (!string) this.singleStep(vcpu);
+    return NEXT;
   }
 
   private mmio(vcpu: KvmVcpu, exit: MmioExit): number {
@@ -1289,11 +1381,12 @@ export class Kvm implements HypercallContext, MsrContext {
     const write = direction === 'write';
     const gpa = gpaOf(exit);
     let value = join64(exit.valueLo, exit.valueHi);
-    const inKernel = this.inApicPage(vcpu, exit.gpaLo, exit.gpaHi);
-    if (inKernel) {
-      this.apicPage(vcpu, exit.gpaLo & APIC_PAGE, exit);
-      if (!write) value = join64(this.dataLo, this.dataHi);
-    }
+    const inApicPage = this.inApicPage(vcpu, exit.gpaLo, exit.gpaHi);
+    const inIoApic = !inApicPage && this.irqchip !== null && Irqchip.handlesMemory(exit.gpaLo, exit.gpaHi);
+    const inKernel = inApicPage || inIoApic;
+    if (inApicPage) this.apicPage(vcpu, exit.gpaLo & APIC_PAGE, exit);
+    else if (inIoApic) this.ioapicPage(vcpu, this.irqchip as Irqchip, exit);
+    if (inKernel && !write) value = join64(this.dataLo, this.dataHi);
     if (inKernel || write) this.trace?.memory(vcpu, write, gpa, size, value);
     vcpu.finishing = inKernel;
     if (inKernel) return NEXT;
@@ -1325,6 +1418,15 @@ export class Kvm implements HypercallContext, MsrContext {
     this.dataLo = usable ? this.readApicPage(vcpu, offset, exit.size) : 0xffffffff;
     this.dataHi = usable || exit.size < 8 ? 0 : 0xffffffff;
     state.completeMmio(this.dataLo, this.dataHi);
+  }
+
+  private ioapicPage(vcpu: KvmVcpu, { ioapic }: Irqchip, exit: MmioExit): void {
+    const offset = exit.gpaLo & APIC_PAGE;
+    this.dataLo = 0;
+    this.dataHi = 0;
+    if (exit.direction === 'write') ioapic.write(offset, exit.size, exit.valueLo);
+    else this.dataLo = ioapic.read(offset, exit.size);
+    vcpu.state.completeMmio(this.dataLo, 0);
   }
 
   /** 1, 2 or 4 bytes within the first four of a 16-byte slot; anything else reads 0. */

@@ -72,6 +72,8 @@ export function describeEnd(end: RunEnd): string {
   switch (end.kind) {
     case 'exit':
     case 'halted':
+    case 'reset':
+    case 'power-off':
       return endText(end);
     case 'budget':
       return `budget of ${end.steps} steps used up`;

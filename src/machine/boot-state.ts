@@ -235,6 +235,30 @@ function setProtectedRegisters(state: CpuState, options: BootOptions, memory: nu
   state.set(R.R_GDTR_LIMIT, BOOT_LAYOUT.gdtLimit, 0);
 }
 
+/** The state in which a Multiboot loader enters an image (Multiboot specification 0.6.96, 3.2): 32-bit, flat, without paging. */
+export function setMultibootRegisters(state: CpuState, entry: number, magic: number, info: number): void {
+  clearRegisters(state);
+  state.set(R.R_DR6, 0xffff0ff0, 0);
+  state.set(R.R_DR7, 0x400, 0);
+  state.set(R.R_CR0, CR0_PE | CR0_ET, 0);
+  state.set(R.R_RFLAGS, RFLAGS_FIXED, 0);
+  state.set(R.R_RIP, entry, 0);
+  state.set(R.R_RAX, magic, 0);
+  state.set(R.R_RBX, info, 0);
+  setSegment(state, R.SEG_CS, SELECTOR.code32, 0, FLAT, GDT[SELECTOR.code32 >> 3].attr);
+  for (const segment of [R.SEG_ES, R.SEG_SS, R.SEG_DS, R.SEG_FS, R.SEG_GS]) {
+    setSegment(state, segment, SELECTOR.data, 0, FLAT, GDT[SELECTOR.data >> 3].attr);
+  }
+  setSegment(state, R.SEG_LDTR, 0, 0, 0xffff, 0x82);
+  setSegment(state, R.SEG_TR, 0, 0, 0xffff, BUSY_TSS);
+}
+
+/** A vCPU after reset enters real-mode code at this physical address below 1 MiB. */
+export function setRealEntry(state: CpuState, address: number): void {
+  setSegment(state, R.SEG_CS, (address >>> 4) & 0xffff, (address & 0xffff0) >>> 0, 0xffff, ACCESSED_CODE);
+  state.set(R.R_RIP, address & 0xf, 0);
+}
+
 /** Makes a vCPU in its start state an application processor that has just executed HLT in the parking loop. */
 export function parkRegisters(state: CpuState, mode: StartMode): void {
   if (mode === 'real16') {

@@ -1,5 +1,5 @@
 /**
- * A virtual machine: an engine, KVM over it, RAM with a program in it, the devices of `devices.ts`, and the loop that gives
+ * A virtual machine: an engine, KVM over it, RAM with a program in it, a board, and the loop that gives
  * vCPUs their slices. Deterministic: the same program, options and seed give the same run, event by event.
  */
 
@@ -7,34 +7,45 @@ import { R_RIP, R_TSC_OFFSET, S_STEPS } from '../cpu/core/layout.ts';
 import type { Cpu, CpuOptions } from '../cpu/cpu.ts';
 import { REGISTERS, registerByName } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
+import { CostModel } from '../kvm/cost-model.ts';
 import type { VcpuRunResult } from '../kvm/types.ts';
 import { Kvm } from '../kvm/x86.ts';
 import { assemble, type Program } from '../program/assembler.ts';
 import { includeReader, loadProgram } from '../program/load.ts';
+import { loadMultiboot, MULTIBOOT_MAGIC } from '../program/multiboot.ts';
 import { didYouMean } from '../program/suggest.ts';
 import { startApic } from './apic-start.ts';
+import { acpiTables } from './board/acpi.ts';
+import { BareBoard } from './board/bare.ts';
+import { PcBoard } from './board/pc.ts';
+import type { Board } from './board/types.ts';
 import {
   BOOT_LAYOUT,
   checkEntry,
   needsBootTables,
   parkRegisters,
   setBootRegisters,
+  setMultibootRegisters,
+  setRealEntry,
   vcpuBlock,
   writeBootTables,
 } from './boot-state.ts';
-import { allOnes, Devices } from './devices.ts';
+import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
 import { resolveOptions } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
 import type { MachineOptions, RunEnd, RunResult, VcpuView } from './types.ts';
 import { readRegisters, sumCounters, viewVcpu } from './view.ts';
-import type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './vm.ts';
+import type { BootOptions, LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './vm.ts';
 
 /** Steps of the budget that one VM exit costs, so that exit storms end soon. */
 export const EXIT_COST = 50;
 /** Steps of the budget that one interrupt message to one local APIC costs: a broadcast is work for the host, too. */
 export const MESSAGE_COST = 5;
+
+/** Time that passes at a PAUSE of the only vCPU that runs, on a machine whose time is modelled. */
+const SPIN_NS = 10_000;
 
 export interface VmOptions extends MachineOptions {
   /** Engine to run on instead of the built-in one; its vCPUs, RAM and vendor must be those of the other options. */
@@ -69,12 +80,15 @@ class Machine implements Vm {
   /** Engine steps of each vCPU when the VM was reset. */
   readonly #stepBase: number[];
   #kvm: Kvm;
-  #devices = new Devices();
+  #console = new Console(undefined);
+  #board: Board;
   #scheduler: Scheduler;
   #program: Program | undefined;
   /** RAM is zero but for what boot state puts there. */
   #pristine: boolean;
   #disposed = false;
+  /** Guest-physical address of the vector at which a suspended guest wants to wake up. */
+  #wakingVector = 0;
   /** Hypercalls that reached this VMM since the reset. */
   #hypercallsAnswered = 0;
 
@@ -86,6 +100,7 @@ class Machine implements Vm {
     this.#recorder = options.record ? new Recorder(() => this.#kvm?.clock.now ?? 0) : undefined;
     this.#stepBase = new Array<number>(options.vcpus).fill(0);
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
+    this.#board = new BareBoard(this.#console.print);
     this.#kvm = this.#reset(BOOT_LAYOUT.origin, []);
     this.#pristine = true;
   }
@@ -113,6 +128,21 @@ class Machine implements Vm {
 
   loadFile(path: string, { origin = BOOT_LAYOUT.origin }: Pick<LoadOptions, 'origin'> = {}): Program {
     return this.load(loadProgram(path, { origin }));
+  }
+
+  boot(image: Uint8Array, options: BootOptions = {}): void {
+    this.#checkAlive();
+    if (this.options.board !== 'pc') {
+      throw new KvmscopeError('usage', "an image is booted on a PC: make the VM with { board: 'pc' }");
+    }
+    const { memory } = this;
+    const loaded = loadMultiboot(image, options.name ?? 'image', { ...options, memory: memory.length });
+    this.#program = undefined;
+    const ids = this.options.apicIds ?? Array.from({ length: this.options.vcpus }, (_, index) => index);
+    const tables = acpiTables(ids);
+    this.#wakingVector = tables.wakingVector;
+    this.#kvm = this.#reset(0, [...tables.segments, ...loaded.segments]);
+    setMultibootRegisters(this.#cpu.vcpu(0), loaded.entry, MULTIBOOT_MAGIC, loaded.info);
   }
 
   run(options: RunOptions = {}): RunResult {
@@ -198,6 +228,7 @@ class Machine implements Vm {
       avic: options.avic,
       exitHypercalls: options.exitHypercalls,
       wallClock: options.wallClock,
+      ...(options.board === 'pc' ? { irqchip: true, pit: options.pit, costs: new CostModel() } : {}),
       ...(options.apicIds === undefined ? {} : { apicIds: options.apicIds }),
       ...(options.pvFeatures === undefined ? {} : { pvFeatures: options.pvFeatures }),
       ...(this.#recorder === undefined ? {} : { observer: this.#recorder }),
@@ -213,10 +244,19 @@ class Machine implements Vm {
       state.put(R_TSC_OFFSET, BigInt.asUintN(64, BigInt(-state.steps)));
     }
     this.#recorder?.take();
-    this.#devices = new Devices();
+    this.#console = new Console(options.onConsole);
+    this.#board = this.#makeBoard(kvm);
     this.#hypercallsAnswered = 0;
     this.#scheduler = new Scheduler(options.seed, options.vcpus);
     return kvm;
+  }
+
+  #makeBoard(kvm: Kvm): Board {
+    const { options } = this;
+    if (options.board === 'bare') return new BareBoard(this.#console.print);
+    const board = new PcBoard(kvm, options, this.#console.print);
+    board.firmware();
+    return board;
   }
 
   /** Zeroes RAM; on an engine that has run nothing only where boot state has been. */
@@ -266,7 +306,7 @@ class Machine implements Vm {
   // ---- running ----
 
   #loop(budget: number): RunEnd {
-    this.#devices.exitStatus = -1;
+    this.#board.exitStatus = -1;
     this.#pristine = false;
     let left = budget;
     for (;;) {
@@ -296,11 +336,14 @@ class Machine implements Vm {
       switch (result.kind) {
         case 'budget':
         case 'blocked':
+          return undefined;
         case 'yield':
+          this.#spin(index);
           return undefined;
         case 'io':
           this.#io(index, result);
-          if (this.#devices.exitStatus >= 0) return { kind: 'exit', status: this.#devices.exitStatus };
+          if (this.#board.request !== 'none') return this.#request();
+          if (this.#board.exitStatus >= 0) return { kind: 'exit', status: this.#board.exitStatus };
           break;
         case 'mmio':
           this.#mmio(index, result);
@@ -322,14 +365,41 @@ class Machine implements Vm {
     return undefined;
   }
 
+  /** What the guest asked of the machine as a whole ends the run. */
+  #request(): RunEnd | undefined {
+    const board = this.#board;
+    const { request } = board;
+    board.request = 'none';
+    if (request !== 'suspend') return { kind: request === 'reset' ? 'reset' : 'power-off' };
+    if (!(board as PcBoard).sleep()) return { kind: 'halted' };
+    this.#resume(board as PcBoard);
+    return undefined;
+  }
+
+  /** Firmware after a suspend to RAM: everything but RAM is reset, and vCPU 0 goes on at the waking vector in real mode. */
+  #resume(board: PcBoard): void {
+    const vector = new DataView(this.memory.buffer, this.memory.byteOffset).getUint32(this.#wakingVector, true);
+    for (let index = 0; index < this.options.vcpus; index++) this.#kvm.resetVcpu(index);
+    setRealEntry(this.#cpu.vcpu(0), vector);
+    board.firmware();
+  }
+
+  /** A vCPU spins while nobody else runs: on a PC, where time is modelled, it passes until something happens. */
+  #spin(index: number): void {
+    if (this.options.board !== 'pc') return;
+    for (let other = 0; other < this.options.vcpus; other++) if (other !== index && this.#runnable(other)) return;
+    const { clock } = this.#kvm;
+    this.#kvm.advanceTime(Math.max(0, Math.min(SPIN_NS, clock.next - clock.now)));
+  }
+
   #io(index: number, exit: Extract<VcpuRunResult, { kind: 'io' }>): void {
     const { port, size } = exit;
     if (exit.direction === 'in') {
-      this.#kvm.completeIo(index, this.#devices.read(port, size));
+      this.#kvm.completeIo(index, this.#board.read(port, size));
     } else {
       const { value } = exit;
       this.#kvm.completeIo(index, 0);
-      this.#devices.write(index, port, size, value);
+      this.#board.write(index, port, size, value);
     }
   }
 
@@ -342,11 +412,13 @@ class Machine implements Vm {
   }
 
   #mmio(index: number, exit: Extract<VcpuRunResult, { kind: 'mmio' }>): void {
-    const page = `0x${(exit.gpa & ~0xfffn).toString(16)}`;
-    const effect = exit.direction === 'read' ? 'reads give all-ones' : 'writes are dropped';
-    this.#devices.note(`guest-physical page ${page}: nobody there, ${effect}`);
-    const ones = exit.size === 8 ? 0xffff_ffff_ffff_ffffn : BigInt(allOnes(exit.size));
-    this.#kvm.completeMmio(index, exit.direction === 'read' ? ones : 0n);
+    const { gpa, size } = exit;
+    if (exit.direction === 'read') {
+      this.#kvm.completeMmio(index, this.#board.readMemory(gpa, size));
+      return;
+    }
+    this.#kvm.completeMmio(index, 0n);
+    this.#board.writeMemory(gpa, size, exit.value);
   }
 
   /** What a vCPU has used of the budget, up to a constant: only differences within its turn mean something. */
@@ -367,7 +439,8 @@ class Machine implements Vm {
   #result(end: RunEnd, start: RunResult['start'], steps: number, seed: number): RunResult {
     const recorded = this.#recorder?.take();
     if (recorded?.full === true)
-      this.#devices.note('the record is full: later exits and events are counted but not kept');
+      this.#board.note('the record is full: later exits and events are counted but not kept');
+    if (this.#console.full) this.#board.note(CONSOLE_FULL);
     const vcpus = this.#each((index) => this.vcpu(index));
     return {
       end,
@@ -380,10 +453,10 @@ class Machine implements Vm {
       trace: recorded?.trace ?? [],
       times: recorded?.times ?? [],
       counters: sumCounters(vcpus.map((vcpu) => vcpu.counters)),
-      console: this.#devices.console,
-      reports: [...this.#devices.reports],
+      console: this.#console.text,
+      reports: [...this.#board.reports],
       steps,
-      notes: [...this.#devices.notes],
+      notes: [...this.#board.notes],
       memory: this.memory,
     };
   }

@@ -8,6 +8,8 @@ describe('resolveOptions', () => {
   it('fills in every default', () => {
     expect(resolveOptions({})).toEqual({
       vcpus: 1,
+      board: 'bare',
+      pit: true,
       mode: 'long64',
       memory: 16 * 2 ** 20,
       cpl: 0,

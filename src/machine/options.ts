@@ -5,14 +5,15 @@ import { resolveEra } from '../kvm/eras.ts';
 import { hardwareKind } from '../kvm/hardware-apic.ts';
 import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
 import { bootMemory, needsBootTables } from './boot-state.ts';
-import type { ApicStart, ApStart, MachineOptions, StartMode } from './types.ts';
+import type { ApicStart, ApStart, BoardKind, MachineOptions, StartMode } from './types.ts';
 import type { ResolvedMachineOptions } from './vm.ts';
 
 export const MIN_MEMORY = 0x100000;
-const DEFAULT_MEMORY = 0x1000000;
+const DEFAULT_MEMORY: Readonly<Record<BoardKind, number>> = { bare: 0x1000000, pc: 0x8000000 };
 const DEFAULT_BUDGET = 50_000_000;
 const EXIT_MAP_GPA_RANGE = 1 << 12;
 
+const BOARDS: readonly BoardKind[] = ['bare', 'pc'];
 const MODES: readonly StartMode[] = ['reset', 'real16', 'prot32', 'long64', 'compat32'];
 const APICS: readonly ApicStart[] = ['x2apic', 'xapic', 'reset', 'disabled', 'none'];
 const APS: readonly ApStart[] = ['halted', 'wait-for-sipi', 'run'];
@@ -36,8 +37,9 @@ function word<T extends string>(name: string, value: T, words: readonly T[]): T 
 /** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
 export function resolveOptions(options: MachineOptions): ResolvedMachineOptions {
   const vcpus = integer('vcpus', options.vcpus ?? 1, 1, MAX_VCPUS);
-  const mode = word('mode', options.mode ?? 'long64', MODES);
-  const memory = resolveMemory(options.memory, vcpus, mode);
+  const board = word('board', options.board ?? 'bare', BOARDS);
+  const mode = word('mode', options.mode ?? (board === 'pc' ? 'reset' : 'long64'), MODES);
+  const memory = resolveMemory(options.memory, vcpus, mode, DEFAULT_MEMORY[board]);
   const cpl = options.cpl ?? 0;
   if (cpl !== 0 && cpl !== 3) throw wrong(`cpl must be 0 or 3, not ${String(cpl)}`);
   if (cpl === 3 && !needsBootTables(mode)) throw wrong(`mode ${mode} has no CPL 3; use prot32, long64 or compat32`);
@@ -54,6 +56,8 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
   hardwareKind(era, vendor, apicv, avic);
   return {
     vcpus,
+    board,
+    pit: options.pit ?? true,
     mode,
     memory,
     cpl,
@@ -75,6 +79,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     record: options.record ?? true,
     ...(apicIds === undefined ? {} : { apicIds: [...apicIds] }),
     ...(pvFeatures === undefined ? {} : { pvFeatures }),
+    ...(options.onConsole === undefined ? {} : { onConsole: options.onConsole }),
   };
 }
 
@@ -93,9 +98,9 @@ function resolveReturns(returns: readonly (number | 'untouched')[]): readonly (n
   return [...returns];
 }
 
-function resolveMemory(given: number | undefined, vcpus: number, mode: StartMode): number {
+function resolveMemory(given: number | undefined, vcpus: number, mode: StartMode, usual: number): number {
   const needed = needsBootTables(mode) ? bootMemory(vcpus) : MIN_MEMORY;
-  if (given === undefined) return Math.max(DEFAULT_MEMORY, Math.ceil(needed / MIN_MEMORY) * MIN_MEMORY);
+  if (given === undefined) return Math.max(usual, Math.ceil(needed / MIN_MEMORY) * MIN_MEMORY);
   const memory = integer('memory', given, MIN_MEMORY, MAX_MEMORY, ' bytes');
   if (memory % 4096 !== 0) throw wrong(`memory must be a multiple of 4096 bytes, not ${memory}`);
   if (memory < needed) {

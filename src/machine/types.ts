@@ -20,7 +20,19 @@ export type ApicStart = 'x2apic' | 'xapic' | 'reset' | 'disabled' | 'none';
 /** What the application processors do at start: HLT with IF=0, wait for SIPI, or run from the entry point like vCPU 0. */
 export type ApStart = 'halted' | 'wait-for-sipi' | 'run';
 
+/**
+ * What stands around the vCPUs. `bare`: a console, a report port and an exit port, for guest programs. `pc`: what kvm-unit-tests and small
+ * kernels look for, with PICs, I/O APIC and PIT in KVM, and time that passes during exits (`src/kvm/cost-model.ts`).
+ */
+export type BoardKind = 'bare' | 'pc';
+
 export interface MachineOptions {
+  /** Default `bare`. With `pc`, the defaults are `reset` for the mode and 128 MiB for the memory. */
+  readonly board?: BoardKind;
+  /** Whether a `pc` has a PIT. Default true. */
+  readonly pit?: boolean;
+  /** Hears what the guest prints, as it comes. */
+  readonly onConsole?: (text: string) => void;
   /** 1 … 4096. Default 1. */
   readonly vcpus?: number;
   /** Bytes of RAM; default 16 MiB, at most 2 GiB. */
@@ -66,6 +78,9 @@ export type RunEnd =
   | { readonly kind: 'halted' }
   | { readonly kind: 'budget'; readonly steps: number }
   | { readonly kind: 'shutdown'; readonly vcpu: number; readonly rip: bigint }
+  /** The guest reset the machine, or switched it off, by a device of a `pc`. */
+  | { readonly kind: 'reset' }
+  | { readonly kind: 'power-off' }
   | {
       readonly kind: 'host-bug';
       readonly vcpu: number;

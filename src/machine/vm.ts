@@ -19,6 +19,16 @@ export interface LoadOptions {
   readonly origin?: number;
 }
 
+/** What `Vm.boot` hands to an image. */
+export interface BootOptions {
+  /** Name of the image: its first argument, and for error messages. Default 'image'. */
+  readonly name?: string;
+  /** The arguments behind the name. */
+  readonly append?: string;
+  /** A module. kvm-unit-tests reads its environment from it, `NAME=value` lines. */
+  readonly initrd?: Uint8Array;
+}
+
 /** Registers by name (`registers.ts`); numbers are taken as 64-bit two's complement. */
 export type RegisterValues = Readonly<Record<string, bigint | number>>;
 
@@ -39,6 +49,11 @@ export interface Vm {
   load(program: string | Program | Uint8Array, options?: LoadOptions): Program;
   /** `load` of a file: a source (`.S`, `.s`, `.asm`), an ELF file, or else a flat binary. */
   loadFile(path: string, options?: Pick<LoadOptions, 'origin'>): Program;
+  /**
+   * Resets a VM with a `pc` board and starts a Multiboot 1 image in it, as its firmware would. Throws KvmscopeError('image') for what is
+   * no such image.
+   */
+  boot(image: Uint8Array, options?: BootOptions): void;
   /** Runs until the guest ends, nothing can happen any more, or the budget is used up. Call again to go on. */
   run(options?: RunOptions): RunResult;
   /** One KVM_RUN of one vCPU with a budget of `steps` (default 1), outside the scheduler. Returns the state afterwards. */
@@ -54,9 +69,10 @@ export interface Vm {
 
 /** MachineOptions with every default filled in. */
 export type ResolvedMachineOptions = Readonly<
-  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode'>> & {
+  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode' | 'onConsole'>> & {
     mode: StartMode;
     apicIds?: readonly number[];
     pvFeatures?: number;
+    onConsole?: (text: string) => void;
   }
 >;

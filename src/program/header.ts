@@ -204,7 +204,7 @@ const WORDS: Readonly<Partial<Record<SubjectKind, readonly string[]>>> = {
   apic: APIC_MODES,
   'fastpath.completion': COMPLETIONS,
 };
-const END_KINDS = ['exit', 'halted', 'budget', 'shutdown', 'host-bug', 'internal-error'];
+const END_KINDS = ['exit', 'halted', 'budget', 'shutdown', 'reset', 'power-off', 'host-bug', 'internal-error'];
 
 /** Registers whose value an exit record holds before and after, in its order. */
 const PRESERVABLE = REGISTERS.filter((r) => r.group === 'gpr' || r.group === 'ip' || r.group === 'flags').map(

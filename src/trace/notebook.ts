@@ -325,6 +325,10 @@ export function endText(run: RunResult, locate?: NotebookOptions['locate']): str
       return `the guest ended with status ${end.status}`;
     case 'halted':
       return 'every vCPU waits and nothing is pending';
+    case 'reset':
+      return 'the guest reset the machine';
+    case 'power-off':
+      return 'the guest switched the machine off';
     case 'budget': {
       const running = run.vcpus.filter((vcpu) => vcpu.mpState === 'runnable');
       const more = running.length > 1 ? ` and ${plural(running.length - 1, 'more vCPU')}` : '';

@@ -1149,6 +1149,7 @@ export function execute(rec: usize): void {
     case H.H_INTO: if (flags() & FLAG_OF) interrupt(OF, EVENT_TYPE_SOFT_EXCEPTION); break;
     case H.H_INT1: interrupt(DB, EVENT_TYPE_PRIV_SOFT_EXCEPTION); break;
     case H.H_MOVS: case H.H_CMPS: case H.H_STOS: case H.H_LODS: case H.H_SCAS: case H.H_INS: case H.H_OUTS: stringOp(rec); break;
+    case H.H_SALC: putSlot(R_RAX, 0, carry() ? 0xff : 0); break; // AL := CF ? FF : 00, in no manual
     case H.H_XLAT: {
       const at = address(<i32>load<u8>(rec, REC_SEG), (reg(R_RBX) + (reg(R_RAX) & 0xff)) & addressMask(rec), 1, false);
       if (failed()) return;

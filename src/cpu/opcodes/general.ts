@@ -130,6 +130,7 @@ CE | into | | INTO | i64 end
 CF | iret | | IRET | end
 D4 | aam | Ib | AAM | i64 u:OF,AF,CF
 D5 | aad | Ib | AAD | i64 u:OF,AF,CF
+D6 | salc | | SALC | i64
 D7 | xlatb | Xb | XLAT |
 D8 | x87 | Eb | X87 | end
 D9 | x87 | Eb | X87 | end

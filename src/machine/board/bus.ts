@@ -1,0 +1,83 @@
+/** The port and memory buses of a board: who answers an access that KVM hands to the VMM, and a note on whom nobody answers. */
+
+/** Something at I/O ports. Values are unsigned; sizes are 1, 2 or 4 bytes. */
+export interface PortDevice {
+  /** For notes. */
+  readonly name: string;
+  /** First and last port of each range. */
+  readonly ports: readonly (readonly [number, number])[];
+  read(port: number, size: number): number;
+  write(port: number, size: number, value: number): void;
+}
+
+/** Something at guest-physical addresses outside RAM. Sizes are 1, 2, 4 or 8 bytes. */
+export interface MemoryDevice {
+  readonly name: string;
+  /** Guest-physical address of its first byte, and its length in bytes. They may change. */
+  readonly base: number;
+  readonly bytes: number;
+  read(offset: number, size: number): bigint;
+  write(offset: number, size: number, value: bigint): void;
+}
+
+/** What a bus read of `size` bytes (1, 2, 4) gives when nobody answers. */
+export const allOnes = (size: number): number => (size >= 4 ? 0xffffffff : (1 << (8 * size)) - 1);
+
+const NOTE_LIMIT = 256;
+
+export class Bus {
+  readonly notes: string[] = [];
+  readonly #ports: readonly PortDevice[];
+  readonly #memory: readonly MemoryDevice[];
+  readonly #seen = new Set<string>();
+
+  constructor(ports: readonly PortDevice[], memory: readonly MemoryDevice[] = []) {
+    this.#ports = ports;
+    this.#memory = memory;
+  }
+
+  #portDevice(port: number): PortDevice | undefined {
+    return this.#ports.find(({ ports }) => ports.some(([first, last]) => port >= first && port <= last));
+  }
+
+  /** IN. */
+  readPort(port: number, size: number): number {
+    const device = this.#portDevice(port);
+    if (device !== undefined) return device.read(port, size) >>> 0;
+    this.note(`port 0x${port.toString(16)}: nobody there, reads give all-ones`);
+    return allOnes(size);
+  }
+
+  /** OUT. */
+  writePort(port: number, size: number, value: number): void {
+    const device = this.#portDevice(port);
+    if (device !== undefined) device.write(port, size, value >>> 0);
+    else this.note(`port 0x${port.toString(16)}: nobody there, writes are dropped`);
+  }
+
+  #memoryDevice(gpa: bigint): MemoryDevice | undefined {
+    return this.#memory.find(({ base, bytes }) => gpa >= base && gpa < base + bytes);
+  }
+
+  readMemory(gpa: bigint, size: number): bigint {
+    const device = this.#memoryDevice(gpa);
+    if (device !== undefined) return BigInt.asUintN(8 * size, device.read(Number(gpa) - device.base, size));
+    this.note(`${page(gpa)}: nobody there, reads give all-ones`);
+    return (1n << BigInt(8 * size)) - 1n;
+  }
+
+  writeMemory(gpa: bigint, size: number, value: bigint): void {
+    const device = this.#memoryDevice(gpa);
+    if (device !== undefined) device.write(Number(gpa) - device.base, size, value);
+    else this.note(`${page(gpa)}: nobody there, writes are dropped`);
+  }
+
+  /** Remembers something worth knowing, once. */
+  note(text: string): void {
+    if (this.#seen.has(text) || this.notes.length >= NOTE_LIMIT) return;
+    this.#seen.add(text);
+    this.notes.push(text);
+  }
+}
+
+const page = (gpa: bigint): string => `guest-physical page 0x${(gpa & ~0xfffn).toString(16)}`;
