@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAXPHYADDR } from '../cpu/cpu.ts';
+import { FEATURES } from '../cpu/features.ts';
 import { type CpuidState, cpuid, defaultPvFeatures } from './cpuid.ts';
 import { resolveEra } from './eras.ts';
 import { bench, CPUID, R_RAX, R_RBX, R_RCX, R_RDX } from './spec-helper.ts';
@@ -35,21 +36,52 @@ describe('identification', () => {
 });
 
 describe('features', () => {
-  it('claims x2APIC, CX16, TSC-deadline timer and a hypervisor, and no FPU, MMX, SSE, PAT or XSAVE', () => {
-    const { ecx, edx, ebx } = cpuid(state, 1, 0);
-    expect(ecx).toBe(((1 << 13) | (1 << 21) | (1 << 24) | (1 << 31)) >>> 0);
-    expect(edx).toBe((1 << 3) | (1 << 4) | (1 << 5) | (1 << 6) | (1 << 8) | (1 << 9) | (1 << 13) | (1 << 15));
-    expect(ebx).toBe((5 << 24) | (6 << 16));
+  it.each(['intel', 'amd'] as const)('%s: exactly the bits of the feature table', (vendor) => {
+    const shown = FEATURES.filter(({ vendors }) => vendors.includes(vendor));
+    const bits = new Map<string, number>();
+    for (const { leaf, index, register, bit } of shown) {
+      const place = `${leaf}.${index}.${register}`;
+      bits.set(place, ((bits.get(place) ?? 0) | (1 << bit)) >>> 0);
+    }
+    const leaf1 = bits.get('1.0.edx') as number;
+    const leaves = [
+      [1, 0, 'ecx'],
+      [1, 0, 'edx'],
+      [7, 0, 'ebx'],
+      [7, 0, 'ecx'],
+      [7, 0, 'edx'],
+      [7, 1, 'eax'],
+      [0x80000001, 0, 'ecx'],
+      [0x80000001, 0, 'edx'],
+      [0x80000008, 0, 'ebx'],
+    ] as const;
+    for (const [func, index, register] of leaves) {
+      const repeated = vendor === 'amd' && func === 0x80000001 && register === 'edx';
+      const expected = bits.get(`${func}.${index}.${register}`) ?? 0;
+      const found = cpuid({ ...state, vendor }, func, index)[register];
+      expect([func, register, found]).toEqual([
+        func,
+        register,
+        repeated ? (expected | (leaf1 & 0x0183f3ff)) >>> 0 : expected,
+      ]);
+      bits.delete(`${func}.${index}.${register}`);
+    }
+    expect([...bits.keys()]).toEqual([]);
+  });
+
+  it('claims x2APIC, the TSC-deadline timer and a hypervisor, as KVM does', () => {
+    const bits = ((1 << 21) | (1 << 24) | (1 << 31)) >>> 0;
+    expect((cpuid(state, 1, 0).ecx & bits) >>> 0).toBe(bits);
+  });
+
+  it('leaf 1 EBX: APIC id, number of processors, 64-byte cache lines', () => {
+    expect(cpuid(state, 1, 0).ebx).toBe((5 << 24) | (6 << 16) | (8 << 8));
   });
 
   it('ties CPUID.APIC to IA32_APIC_BASE.EN', () => {
     expect(cpuid({ ...state, apicEnabled: false }, 1, 0).edx & (1 << 9)).toBe(0);
     expect(cpuid({ ...amd, apicEnabled: false }, 0x80000001, 0).edx & (1 << 9)).toBe(0);
     expect(cpuid(amd, 0x80000001, 0).edx & (1 << 9)).toBe(1 << 9);
-  });
-
-  it('claims long mode, NX, SYSCALL and RDTSCP', () => {
-    expect(cpuid(state, 0x80000001, 0).edx).toBe((1 << 11) | (1 << 20) | (1 << 27) | (1 << 29));
   });
 
   it('gives the address widths of the CPU', () => {

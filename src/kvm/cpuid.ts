@@ -1,9 +1,9 @@
 /**
- * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. That is
- * integer x86-64 without FPU, MMX, SSE, PAT, 1-GiB pages, or XSAVE (SDM vol. 2, CPUID; KVM's leaves:
- * cpuid.rst).
+ * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. The feature bits are those of
+ * `../cpu/features.ts` (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
  */
 import { MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
+import { featureBits } from '../cpu/features.ts';
 import type { Era } from './eras.ts';
 
 const LINEAR_BITS = 48;
@@ -55,26 +55,12 @@ export function defaultPvFeatures(era: Era): number {
 /** CPUID.1 EAX: also what RDX holds after RESET and INIT. Skylake-S, Zen 2. */
 export const signature = (vendor: Vendor): number => (vendor === 'intel' ? 0x000506e3 : 0x00830f10);
 
-// CPUID.1 EDX.
-const EDX_PSE = 1 << 3;
-const EDX_TSC = 1 << 4;
-const EDX_MSR = 1 << 5;
-const EDX_PAE = 1 << 6;
-const EDX_CX8 = 1 << 8;
-const EDX_APIC = 1 << 9;
-const EDX_PGE = 1 << 13;
-const EDX_CMOV = 1 << 15;
-const EDX_COMMON = EDX_PSE | EDX_TSC | EDX_MSR | EDX_PAE | EDX_CX8 | EDX_PGE | EDX_CMOV;
-// CPUID.1 ECX.
-const ECX_CX16 = 1 << 13;
+// CPUID.1.
+const EBX_CLFLUSH_LINE = 8 << 8;
 export const ECX_X2APIC = 1 << 21;
-const ECX_TSC_DEADLINE = 1 << 24;
-const ECX_HYPERVISOR = 1 << 31;
-// CPUID.80000001 EDX.
-const EXT_SYSCALL = 1 << 11;
-const EXT_NX = 1 << 20;
-const EXT_RDTSCP = 1 << 27;
-const EXT_LM = 1 << 29;
+const EDX_APIC = 1 << 9;
+/** Bits of CPUID.1 EDX that AMD repeats in CPUID.80000001 EDX. */
+const EDX_REPEATED = 0x0183f3ff;
 
 export interface CpuidState {
   readonly vendor: Vendor;
@@ -132,16 +118,16 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
     ({ vendor, vcpuId, vcpuCount, apicEnabled }) =>
       leaf(
         signature(vendor),
-        ((vcpuId & 0xff) << 24) | (Math.min(vcpuCount, 255) << 16),
-        ECX_CX16 | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR,
-        EDX_COMMON | (apicEnabled ? EDX_APIC : 0),
+        ((vcpuId & 0xff) << 24) | (Math.min(vcpuCount, 255) << 16) | EBX_CLFLUSH_LINE,
+        featureBits(vendor, 1, 0, 'ecx'),
+        features1(vendor, apicEnabled),
       ),
   ],
   [2, () => EMPTY],
   [4, () => EMPTY],
   [5, () => EMPTY],
   [6, () => EMPTY],
-  [7, () => EMPTY],
+  [7, ({ vendor }, index) => features(vendor, 7, index)],
   [0xb, topology],
   [KVM_BASE, () => leaf(KVM_BASE + 1, word('KVMK'), word('VMKV'), word('M\0\0\0'))],
   [KVM_BASE + 1, ({ pvFeatures }) => leaf(pvFeatures, 0, 0, 0)],
@@ -152,13 +138,9 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
       leaf(
         vendor === 'amd' ? signature('amd') : 0,
         0,
-        0,
-        EXT_SYSCALL |
-          EXT_NX |
-          EXT_RDTSCP |
-          EXT_LM |
-          // AMD repeats the low feature bits of leaf 1 here.
-          (vendor === 'amd' ? EDX_COMMON | (apicEnabled ? EDX_APIC : 0) : 0),
+        featureBits(vendor, EXTENDED_BASE + 1, 0, 'ecx'),
+        featureBits(vendor, EXTENDED_BASE + 1, 0, 'edx') |
+          (vendor === 'amd' ? features1(vendor, apicEnabled) & EDX_REPEATED : 0),
       ),
   ],
   [EXTENDED_BASE + 2, () => brand(0)],
@@ -167,8 +149,24 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [EXTENDED_BASE + 5, () => EMPTY],
   [EXTENDED_BASE + 6, () => EMPTY],
   [EXTENDED_BASE + 7, () => EMPTY],
-  [EXTENDED_BASE + 8, () => leaf(MAXPHYADDR | (LINEAR_BITS << 8), 0, 0, 0)],
+  [
+    EXTENDED_BASE + 8,
+    ({ vendor }) => leaf(MAXPHYADDR | (LINEAR_BITS << 8), featureBits(vendor, EXTENDED_BASE + 8, 0, 'ebx'), 0, 0),
+  ],
 ]);
+
+/** A leaf with nothing but feature bits. */
+const features = (vendor: Vendor, func: number, index: number): CpuidLeaf =>
+  leaf(
+    featureBits(vendor, func, index, 'eax'),
+    featureBits(vendor, func, index, 'ebx'),
+    featureBits(vendor, func, index, 'ecx'),
+    featureBits(vendor, func, index, 'edx'),
+  );
+
+/** CPUID.1 EDX. */
+const features1 = (vendor: Vendor, apicEnabled: boolean): number =>
+  featureBits(vendor, 1, 0, 'edx') & (apicEnabled ? ~0 : ~EDX_APIC);
 
 /** Leaf 0xB: one thread per core, all cores in one package, EDX = x2APIC id at every level. */
 function topology({ vcpuId, vcpuCount }: CpuidState, index: number): CpuidLeaf {

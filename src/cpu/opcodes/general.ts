@@ -39,7 +39,7 @@ const regular: readonly string[] = [
     `${hex(0x70 + i)} | j${cc} | Jbs | JCC:${i} | f64`,
     `0F ${hex(0x80 + i)} | j${cc} | Jz | JCC:${i} | f64`,
     `0F ${hex(0x90 + i)} | set${cc} | Eb | SETCC:${i} |`,
-    `0F ${hex(0x40 + i)} | cmov${cc} | Gv,Ev | CMOVCC:${i} |`,
+    `0F ${hex(0x40 + i)} | cmov${cc} | Gv,Ev | CMOVCC:${i} | f:cmov`,
   ]),
   ...BIT_TESTS.flatMap((name, i) => [
     `0F ${hex(0xa3 + i * 8)} | ${name} | Ev,Gv | BT_EG:${i} | ${i ? 'lock ' : ''}u:OF,SF,AF,PF`,
@@ -206,16 +206,16 @@ FF /6 | push | Ev | PUSH_E | d64
 0F 01 C1 | vmcall | | VMCALL | end
 0F 01 D9 | vmmcall | | VMMCALL | end
 0F 01 F8 | swapgs | | SWAPGS | o64 end
-0F 01 F9 | rdtscp | | RDTSCP | end
+0F 01 F9 | rdtscp | | RDTSCP | end f:rdtscp
 0F 02 | lar | Gv,Ew | LAR |
 0F 03 | lsl | Gv,Ew | LSL |
-0F 05 | syscall | | SYSCALL | end
+0F 05 | syscall | | SYSCALL | end f:syscall
 0F 06 | clts | | CLTS | end
-0F 07 | sysret | | SYSRET | end
+0F 07 | sysret | | SYSRET | end f:syscall
 0F 08 | invd | | INVD | end
 0F 09 | wbinvd | | WBINVD | end
 0F 0B | ud2 | | UD | end
-0F 0D | prefetchw | Mb | NOP |
+0F 0D | prefetchw | Mb | NOP | f:3dnowprefetch
 0F 18 | prefetch nop | Ev | NOP |
 0F 19 | nop | Ev | NOP |
 0F 1A | nop | Ev | NOP |
@@ -228,11 +228,11 @@ FF /6 | push | Ev | PUSH_E | d64
 0F 21 | mov | Ry,Dy | MOV_RD | f64 end
 0F 22 | mov | Cy,Ry | MOV_CR | f64 end
 0F 23 | mov | Dy,Ry | MOV_DR | f64 end
-0F 30 | wrmsr | | WRMSR | end
-0F 31 | rdtsc | | RDTSC | end
-0F 32 | rdmsr | | RDMSR | end
-0F 34 | sysenter | | SYSENTER | end
-0F 35 | sysexit | | SYSEXIT | end
+0F 30 | wrmsr | | WRMSR | end f:msr
+0F 31 | rdtsc | | RDTSC | end f:tsc
+0F 32 | rdmsr | | RDMSR | end f:msr
+0F 34 | sysenter | | SYSENTER | end f:sep
+0F 35 | sysexit | | SYSEXIT | end f:sep
 0F A0 | push fs | | PUSH_SEG:4 | d64
 0F A1 | pop fs | | POP_SEG:4 | d64 end
 0F A2 | cpuid | | CPUID | end
@@ -245,7 +245,7 @@ FF /6 | push | Ev | PUSH_E | d64
 NP 0F AE /5 r | lfence | Eb | NOP |
 NP 0F AE /6 r | mfence | Eb | NOP |
 NP 0F AE /7 r | sfence | Eb | NOP |
-NP 0F AE /7 m | clflush | Mb | CLFLUSH |
+NP 0F AE /7 m | clflush | Mb | CLFLUSH | f:clflush
 0F AF | imul | Gv,Ev | IMUL_GE | u:SF,ZF,AF,PF
 0F B0 | cmpxchg | Eb,Gb | CMPXCHG | lock
 0F B1 | cmpxchg | Ev,Gv | CMPXCHG | lock
@@ -262,7 +262,7 @@ NP 0F AE /7 m | clflush | Mb | CLFLUSH |
 0F C0 | xadd | Eb,Gb | XADD | lock
 0F C1 | xadd | Ev,Gv | XADD | lock
 NP 0F C3 | movnti | My,Gy | MOV_EG |
-0F C7 /1 m | cmpxchg8b cmpxchg16b | Mv | CMPXCHG8B | lock
+0F C7 /1 m | cmpxchg8b cmpxchg16b | Mv | CMPXCHG8B | lock f:cx8 f:cx16
 0F C8 +r | bswap | Zv | BSWAP |
 0F FF | ud0 | Ev,Gv | UD | end
 `;

@@ -1,0 +1,97 @@
+/**
+ * The one table of processor features: the name that Linux's /proc/cpuinfo and the opcode table (`f:NAME`) have for each, its CPUID bit
+ * (SDM vol. 2, CPUID; APM vol. 3, appendix E), and the vendors whose processors show it.
+ *
+ * A row is: `leaf[.index]:register bit`, name, vendors, and what the feature consists of if no row of the opcode table carries its name.
+ * Vendors: intel, amd, both, or none for a bit that stays clear though the instructions are there.
+ */
+import type { Vendor } from './cpu.ts';
+
+export type CpuidRegister = 'eax' | 'ebx' | 'ecx' | 'edx';
+
+export interface Feature {
+  readonly name: string;
+  readonly leaf: number;
+  /** ECX on input. */
+  readonly index: number;
+  readonly register: CpuidRegister;
+  readonly bit: number;
+  readonly vendors: readonly Vendor[];
+  /** What the feature is besides instructions; '' for one that is nothing but instructions. */
+  readonly system: string;
+}
+
+const TABLE = `
+1:ecx 3 | monitor | none |
+1:ecx 13 | cx16 | both |
+1:ecx 20 | sse4_2 | none |
+1:ecx 21 | x2apic | both | local APIC by MSRs
+1:ecx 22 | movbe | both |
+1:ecx 23 | popcnt | both |
+1:ecx 24 | tsc_deadline_timer | both | IA32_TSC_DEADLINE
+1:ecx 30 | rdrand | both |
+1:ecx 31 | hypervisor | both | runs under KVM
+1:edx 3 | pse | both | 4-MiB pages
+1:edx 4 | tsc | both |
+1:edx 5 | msr | both |
+1:edx 6 | pae | both | 36-bit and wider page tables
+1:edx 8 | cx8 | both |
+1:edx 9 | apic | both | local APIC
+1:edx 11 | sep | both |
+1:edx 13 | pge | both | global pages
+1:edx 15 | cmov | both |
+1:edx 19 | clflush | both |
+7:ebx 3 | bmi1 | both |
+7:ebx 8 | bmi2 | both |
+7:ebx 18 | rdseed | both |
+7:ebx 19 | adx | both |
+7:ecx 22 | rdpid | both |
+80000001:ecx 0 | lahf_lm | both | LAHF and SAHF in 64-bit mode
+80000001:ecx 5 | abm | both |
+80000001:ecx 8 | 3dnowprefetch | both |
+80000001:edx 11 | syscall | both |
+80000001:edx 20 | nx | both | no-execute pages
+80000001:edx 27 | rdtscp | both |
+80000001:edx 29 | lm | both | 64-bit mode
+`;
+
+const VENDORS: Readonly<Record<string, readonly Vendor[]>> = {
+  intel: ['intel'],
+  amd: ['amd'],
+  both: ['intel', 'amd'],
+  none: [],
+};
+
+function parse(line: string): Feature {
+  const [where = '', name = '', vendors = '', system = ''] = line.split('|').map((s) => s.trim());
+  const [, leaf = '', index = '0', register = '', bit = ''] =
+    /^([0-9a-f]+)(?:\.(\d+))?:(e[abcd]x) (\d+)$/.exec(where) ?? [];
+  const shownBy = VENDORS[vendors];
+  if (register === '' || shownBy === undefined) throw new Error(`feature table: cannot read "${line}"`);
+  return {
+    name,
+    leaf: Number.parseInt(leaf, 16),
+    index: Number(index),
+    register: register as CpuidRegister,
+    bit: Number(bit),
+    vendors: shownBy,
+    system,
+  };
+}
+
+export const FEATURES: readonly Feature[] = TABLE.trim().split('\n').map(parse);
+
+/** Names of the features that this vendor's processors show, as in the flags line of /proc/cpuinfo. */
+export const featureNames = (vendor: Vendor): string[] =>
+  FEATURES.filter((feature) => feature.vendors.includes(vendor)).map(({ name }) => name);
+
+/** The feature bits of one register of a CPUID leaf, unsigned. */
+export function featureBits(vendor: Vendor, leaf: number, index: number, register: CpuidRegister): number {
+  let bits = 0;
+  for (const feature of FEATURES) {
+    const { vendors, bit } = feature;
+    if (feature.leaf === leaf && feature.index === index && feature.register === register && vendors.includes(vendor))
+      bits |= 1 << bit;
+  }
+  return bits >>> 0;
+}
