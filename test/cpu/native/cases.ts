@@ -4,10 +4,29 @@
  * A case is one instruction (or a short sequence without branches but a last Jcc) with prefixes, operands and register values chosen so that
  * most memory operands hit mapped memory and some do not. A seed gives the same cases everywhere.
  */
-import { Decoder, Mnemonic } from 'iced-x86';
-import { OPCODES, type OpcodeRow } from '../../../src/cpu/opcodes.ts';
 import {
-  BITS,
+  FORMS,
+  type Form,
+  flagsOf,
+  formOf,
+  formsOf,
+  identify,
+  isPrefix,
+  MANDATORY,
+  type Operand,
+  PARTIAL,
+  PREFIXES,
+  PRIVILEGED,
+  SELECTORS,
+  SEQUENTIAL,
+  STRINGS,
+  secondOperand,
+  undefinedFlags,
+  WEIGHTS,
+} from './forms.ts';
+import { FX_MXCSR, fxState, operandBytes } from './fp-values.ts';
+import {
+  type Blank,
   CODE,
   CODE_BYTES,
   CODE16,
@@ -26,181 +45,14 @@ import {
   SEGMENTS16,
   STACK,
 } from './layout.ts';
+import { Random } from './random.ts';
 
-// ---- the table ----
+// ---- random values ----
 
-const FLAG: Readonly<Record<string, number>> = { CF: 1, PF: 4, AF: 0x10, ZF: 0x40, SF: 0x80, OF: 0x800 };
 const ARITHMETIC = 0x8d5;
 const DF = 0x400;
 const NT = 0x4000;
 const ID = 0x200000;
-
-/** A row of the table, taken apart. */
-export interface Form {
-  readonly row: OpcodeRow;
-  /** 0F first if the opcode has two bytes. */
-  readonly opcode: readonly number[];
-  /** `+r`. */
-  readonly inOpcode: boolean;
-  /** `/n`. */
-  readonly group: number | undefined;
-  readonly only: 'm' | 'r' | undefined;
-  /** The whole ModRM byte, for rows like 0F 01 C1. */
-  readonly modrm: number | undefined;
-  readonly operands: readonly string[];
-  readonly handler: string;
-  readonly byte: boolean;
-  readonly lock: boolean;
-  readonly nearBranch: boolean;
-  readonly d64: boolean;
-  readonly np: boolean;
-  readonly undefinedFlags: readonly { readonly flag: number; readonly rule: '' | '>1' | '>=n' }[];
-}
-
-function formOfRow(row: OpcodeRow): Form {
-  const first = row.operands.find((operand) => !'I1'.includes(operand[0] as string)) ?? '';
-  const undefinedFlags = row.attributes
-    .filter((a) => a.startsWith('u:'))
-    .flatMap((a) => a.slice(2).split(','))
-    .map((item) => {
-      const [, name = '', rule = ''] = /^([A-Z]F)(>1|>=n)?$/.exec(item) ?? [];
-      if (!(name in FLAG)) throw new Error(`opcode ${row.opcode}: unknown undefined flag ${item}`);
-      return { flag: FLAG[name] as number, rule: rule as '' | '>1' | '>=n' };
-    });
-  const { inOpcode, group, only, modrm, operands, handler } = row;
-  return {
-    row,
-    opcode: row.map === '' ? [row.byte] : [0x0f, row.byte],
-    inOpcode,
-    group,
-    only,
-    modrm,
-    operands,
-    handler,
-    byte: first.endsWith('b') && !first.startsWith('J'),
-    lock: row.attributes.includes('lock'),
-    nearBranch: row.attributes.includes('f64') && operands.every((operand) => !/^[CDR]/.test(operand)),
-    d64: row.attributes.includes('d64'),
-    np: row.prefix === 'NP',
-    undefinedFlags,
-  };
-}
-export const FORMS: readonly Form[] = OPCODES.filter(
-  (row) => !row.vex && row.map.length < 4 && /^(NP)?$/.test(row.prefix),
-).map(formOfRow);
-
-/** Handlers that are not run on the processor, and why. */
-export const LEFT_OUT: Readonly<Record<string, string>> = {
-  POP_SEG: 'changes the segments of the runner',
-  MOV_SE: 'changes the segments of the runner',
-  LOAD_FAR: 'changes the segments of the runner',
-  CALL_FAR_P: 'far transfer',
-  CALL_FAR_M: 'far transfer',
-  JMP_FAR_P: 'far transfer',
-  JMP_FAR_M: 'far transfer',
-  RETF: 'far transfer',
-  IRET: 'far transfer',
-  INT: 'system calls',
-  INT1: 'looks like the single-step trap',
-  SYSCALL: 'system calls',
-  SYSENTER: 'system calls',
-  VMCALL: 'calls the hypervisor',
-  VMMCALL: 'calls the hypervisor',
-  CPUID: 'depends on the processor',
-  RDTSC: 'depends on time',
-  RDTSCP: 'depends on time',
-  SLDT: 'the kernel emulates it under UMIP',
-  STR: 'the kernel emulates it under UMIP',
-  SGDT: 'the kernel emulates it under UMIP',
-  SIDT: 'the kernel emulates it under UMIP',
-  SMSW: 'the kernel emulates it under UMIP',
-  SYSEXIT: 'depends on the vendor',
-  X87: 'not in the core',
-  RDRAND: 'random',
-};
-/** Handlers that make several accesses. */
-const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
-/** CMPS reads both operands before it compares, in an order that differs by processor; SCAS has the second operand alone. */
-const secondOperand = (form: Form, bytes: readonly number[]): number[] | undefined =>
-  form.handler === 'CMPS' ? [...bytes.slice(0, -1), (bytes.at(-1) as number) + 8] : undefined;
-/** Handlers that end in #GP(0) at CPL 3, whatever their operands. */
-const PRIVILEGED = new Set(
-  'HLT RDMSR WRMSR MOV_RC MOV_CR MOV_RD MOV_DR CLTS LGDT LIDT LLDT LTR LMSW INVLPG INVD WBINVD SWAPGS SYSRET IN_I IN_DX OUT_I OUT_DX INS OUTS CLI STI'.split(
-    ' ',
-  ),
-);
-/** Handlers that look a selector up; only those of the model's GDT are the kernel's too. */
-const SELECTORS = new Set(['LAR', 'LSL', 'VERR', 'VERW']);
-const STRINGS = new Set(['MOVS', 'CMPS', 'STOS', 'LODS', 'SCAS', 'INS', 'OUTS']);
-/** Turns of rows whose behaviour has more to it than one turn in a round would show. */
-const WEIGHTS: Readonly<Record<string, number>> = {
-  ...{ MOVS: 8, CMPS: 6, STOS: 6, SCAS: 6, LODS: 3 },
-  ...{ DIV_E: 4, IDIV_E: 6, MUL_E: 2, IMUL_E: 2, SHIFT_EI: 2, SHIFT_ECL: 2 },
-  ...{ SHLD_I: 3, SHLD_CL: 3, SHRD_I: 3, SHRD_CL: 3 },
-  ...{ CMPXCHG: 2, CMPXCHG8B: 6, ENTER: 4, LEAVE: 2, BOUND: 3, BT_EG: 2, PUSHA: 2, POPA: 2, PUSHF: 2, POPF: 3 },
-};
-/** Handlers whose instructions may follow one another in a sequence. */
-const SEQUENTIAL = new Set(
-  'ALU_EG ALU_GE ALU_EI TEST_EG TEST_EI MOV_EG MOV_GE MOV_EI LEA XCHG_EG XCHG_ZA INC_E DEC_E NOT_E NEG_E MUL_E IMUL_E IMUL_GE IMUL_GEI SHIFT_EI SHIFT_ECL SHLD_I SHRD_I PUSH_E PUSH_I SAHF LAHF CBW CWD MOVZX MOVSX SETCC CMOVCC BT_EI BSF BSR BSWAP XADD CMPXCHG CLC STC CMC NOP PUSHF DAA DAS AAA AAS AAD'.split(
-    ' ',
-  ),
-);
-
-/** The rows that comparisons use in a mode. */
-export function formsOf(mode: Mode): Form[] {
-  return FORMS.filter((form) => {
-    if (form.handler in LEFT_OUT) return false;
-    return !form.row.attributes.includes(mode === LONG ? 'i64' : 'o64');
-  });
-}
-
-/** The flags that `form` leaves undefined with this shift count (undefined: not known) and log2 of its operand size. */
-export function undefinedFlags(form: Form, count: number | undefined, size: number): number {
-  if (count === 0) return 0;
-  let flags = 0;
-  for (const { flag, rule } of form.undefinedFlags) {
-    if (rule === '' || count === undefined || (rule === '>1' ? count > 1 : count >= 8 << size)) flags |= flag;
-  }
-  return flags;
-}
-
-// ---- random values ----
-
-/** sfc32: small, fast, and the same everywhere. */
-export class Random {
-  #a: number;
-  #b: number;
-  #c: number;
-  #d = 1;
-  constructor(seed: number) {
-    this.#a = seed | 0;
-    this.#b = 0x9e3779b9;
-    this.#c = 0x243f6a88;
-    for (let i = 0; i < 16; i++) this.u32();
-  }
-  u32(): number {
-    const t = (this.#a + this.#b + this.#d) | 0;
-    this.#d = (this.#d + 1) | 0;
-    this.#a = this.#b ^ (this.#b >>> 9);
-    this.#b = (this.#c + (this.#c << 3)) | 0;
-    this.#c = (this.#c << 21) | (this.#c >>> 11);
-    this.#c = (this.#c + t) | 0;
-    return t >>> 0;
-  }
-  below(n: number): number {
-    return Math.floor((this.u32() / 2 ** 32) * n);
-  }
-  /** True with probability 1 / n. */
-  oneIn(n: number): boolean {
-    return this.below(n) === 0;
-  }
-  pick<T>(from: readonly T[]): T {
-    return from[this.below(from.length)] as T;
-  }
-  u64(): bigint {
-    return (BigInt(this.u32()) << 32n) | BigInt(this.u32());
-  }
-}
 
 const canonical = (address: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
 const M64 = 0xffffffffffffffffn;
@@ -250,6 +102,25 @@ export function makeImage(seed: number): Image {
   return { data, readonly: other(), stack: other() };
 }
 
+/** Bytes of memory operands by their letters; the others depend on the operand size. */
+const BYTES_OF: Readonly<Record<string, number>> = {
+  ...{ b: 1, w: 2, d: 4, q: 8, t: 10, dq: 16, ss: 4, sd: 8, ps: 16, pd: 16 },
+};
+/** Images that instructions load and store: bytes with a 16-bit operand size, with a wider one. */
+const IMAGES: readonly (readonly [RegExp, number, number])[] = [
+  [/^fn?(ld|st)env/, 14, 28],
+  [/^f(n?save|rstor)/, 94, 108],
+  [/^fx(save|rstor)/, 512, 512],
+];
+/**
+ * Parts of these images that differ by processor, as offset and length with a wide and with a 16-bit operand size: the pointers to the last
+ * x87 instruction (AMD saves them only while an exception of it is pending) and what is reserved.
+ */
+const BLANKS: readonly (readonly [RegExp, readonly [number, number], readonly [number, number]])[] = [
+  [/^fn?(stenv|save)/, [12, 16], [6, 8]],
+  [/^fxsave/, [5, 19], [5, 19]],
+];
+
 const RSP = 4;
 const RBP = 5;
 
@@ -276,6 +147,7 @@ class Draft {
   count: number | undefined;
   skip = false;
   undefinedBits: { register: number; bits: bigint } | undefined;
+  blank: Blank | undefined;
   ripRelative = 0;
   ripAt = -1;
 
@@ -337,13 +209,18 @@ class Draft {
   /** A linear address for an operand of `bytes` bytes: mostly in the data pages (or the stack, for SS with its own base). */
   target(bytes: number, inStack: boolean): bigint {
     const r = this.random;
-    if (inStack) return BigInt(STACK + r.below(PAGE + (r.oneIn(16) ? 16 : -bytes)));
+    if (inStack) {
+      const at = STACK + r.below(PAGE + (r.oneIn(16) ? 16 : -bytes));
+      return BigInt(r.oneIn(10) ? at : at & -this.form.alignment);
+    }
     let where = r.below(100);
     // Some processors want ARPL's operand writable even if they do not write.
     if (this.form.handler === 'ARPL_MOVSXD' && this.mode !== LONG && where >= 70) where = 0;
     // Locked accesses stay inside a cache line: some systems punish the others.
-    const aligned = (this.form.lock && !(bytes === 16 && r.oneIn(4))) || where < 25 ? -bytes : -1;
-    if (where < 70) return BigInt((DATA + 64 + r.below(DATA_BYTES - 192)) & aligned);
+    const whole = (this.form.lock && !(bytes === 16 && r.oneIn(4))) || where < 25;
+    const { alignment } = this.form;
+    const aligned = alignment > 1 && !r.oneIn(10) ? -alignment : whole && (bytes & (bytes - 1)) === 0 ? -bytes : -1;
+    if (where < 70) return BigInt((DATA + 64 + r.below(DATA_BYTES - 128 - Math.max(bytes, 64))) & aligned);
     if (where < 80) return BigInt((DATA + PAGE - r.below(bytes + 2)) & aligned);
     if (where < 85) return BigInt((DATA + DATA_BYTES - r.below(bytes * 2)) & aligned);
     if (where < 88) return BigInt((DATA - r.below(bytes * 2)) & aligned);
@@ -582,6 +459,15 @@ class Draft {
         this.fixed |= 1;
         if (r.oneIn(2)) this.wanted = get(0);
         break;
+      case 'MASKMOV': {
+        // With a mask of zeros processors may or may not look at the address: it is a good one.
+        const at = DATA + 64 + r.below(DATA_BYTES - 128);
+        this.setLow(7, this.addressSize, BigInt(at - this.base(this.segment ?? 3)));
+        break;
+      }
+      case 'PCMPSTR':
+        for (const n of [0, 2]) if (!r.oneIn(4)) this.set(n, BigInt.asUintN(64, BigInt(r.below(40) - 20)));
+        break;
       case 'LAR':
       case 'LSL':
       case 'VERR':
@@ -616,21 +502,24 @@ class Draft {
   encode(): number[] {
     const r = this.random;
     const { form, mode } = this;
-    const { handler, operands } = form;
+    const { handler, operands, row } = form;
     const long = mode === LONG;
     const prefixes: number[] = [];
+    const allowed = (prefix: number): boolean => !row.vex && !form.taken.includes(prefix);
 
-    // Near branches with 66 in 64-bit mode are each vendor's; with `np` rows a prefix makes another instruction.
-    const sized = !(long && form.nearBranch) && !form.np;
-    const operand16 = sized && r.oneIn(form.byte || PRIVILEGED.has(handler) ? 16 : 4);
-    const wide = long && r.oneIn(form.byte ? 12 : 3);
+    // Near branches with 66 in 64-bit mode are each vendor's; where a prefix makes another instruction there is none.
+    const sized = !(long && form.nearBranch) && (allowed(0x66) || row.prefix === '66');
+    const always = row.prefix === '66' && !row.vex;
+    const often = form.byte || form.hasState || PRIVILEGED.has(handler) ? 16 : 4;
+    const operand16 = always || (sized && r.oneIn(often));
+    const wide = (long || (row.vex && r.oneIn(8))) && r.oneIn(form.byte ? 12 : 3);
     if (operand16) prefixes.push(0x66);
     if (wide) this.rex |= 8;
     if (form.byte) this.size = 0;
-    else if (wide || (long && form.nearBranch)) this.size = 3;
+    else if ((long && wide) || (long && form.nearBranch)) this.size = 3;
     else if (long && form.d64) this.size = operand16 ? 1 : 3;
-    else this.size = (mode === CODE16) !== operand16 ? 1 : 2;
-    if (operands[0]?.endsWith('y') && this.size === 1) this.size = 2;
+    else this.size = (mode === CODE16) !== operand16 && !row.vex ? 1 : 2;
+    if (operands.some((operand) => /^[EMRGB]y/.test(operand)) && this.size === 1) this.size = 2;
 
     const other = r.oneIn(mode === COMPAT32 ? 48 : 8);
     this.addressSize = long ? (other ? 32 : 64) : (mode === CODE16) !== other ? 16 : 32;
@@ -640,20 +529,20 @@ class Draft {
       prefixes.push([0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65][n] as number);
       if (!long || n >= 4) this.segment = n;
     }
-    // F2 and F3 on LOOPcc change its condition on some processors.
+    // F2 and F3 on LOOPcc change its condition on some processors, and are new instructions behind 0F.
     const repeats = STRINGS.has(handler);
-    if (repeats ? !r.oneIn(3) : form.opcode.length === 1 && form.handler !== 'LOOP' && r.oneIn(64))
-      prefixes.push(r.oneIn(2) ? 0xf2 : 0xf3);
-    const memoryOnly = operands.some((o) => o.startsWith('M')) || form.only === 'm';
-    const hasE = operands.some((o) => /^[EM]/.test(o)) || form.group !== undefined;
-    let inMemory = memoryOnly || (form.only !== 'r' && hasE && r.oneIn(2));
-    if (memoryOnly && (handler === 'LEA' || handler === 'CMPXCHG8B' || form.opcode[1] === 0xc3) && r.oneIn(32))
+    const plain = row.map === '' && handler !== 'LOOP' && allowed(0xf2) && allowed(0xf3) && row.prefix === '';
+    if (repeats ? !r.oneIn(3) : plain && r.oneIn(64)) prefixes.push(r.oneIn(2) ? 0xf2 : 0xf3);
+    const hasRm = form.rm !== undefined || row.group !== undefined || row.only !== undefined;
+    let inMemory = form.memoryOnly || (!form.registerOnly && hasRm && r.oneIn(2));
+    if (form.memoryOnly && row.only === undefined && (handler === 'LEA' || handler === 'MOV_EG') && r.oneIn(32))
       inMemory = false;
     // Of memory, 16-bit MOVSXD reads two bytes or four.
     if (handler === 'ARPL_MOVSXD' && long && operand16) inMemory = false;
     // AMD's family 19h executes LOCK VERW.
     const locked = form.lock && inMemory ? r.oneIn(4) : !PRIVILEGED.has(handler) && handler !== 'VERW' && r.oneIn(100);
-    if (locked) prefixes.push(0xf0);
+    if (locked && !row.vex) prefixes.push(0xf0);
+    if ((row.prefix === 'F2' || row.prefix === 'F3') && !row.vex) prefixes.push(row.prefix === 'F2' ? 0xf2 : 0xf3);
     for (let i = prefixes.length - 1; i > 0; i--) {
       const j = r.below(i + 1);
       [prefixes[i], prefixes[j]] = [prefixes[j] as number, prefixes[i] as number];
@@ -662,18 +551,14 @@ class Draft {
 
     this.prepare();
 
-    // ModRM.
     const opcode = [...form.opcode];
     let modrm: number[] = [];
-    if (form.modrm !== undefined) modrm = [form.modrm];
-    else if (operands.some((o) => /^[EMRGSCD]/.test(o)) || form.group !== undefined) {
-      const byteG = operands.some((o) => o === 'Gb');
-      const byteE = operands.some((o) => o === 'Eb');
-      let reg = form.group ?? (operands.some((o) => o.startsWith('G')) ? this.register(byteG) : r.below(8));
+    if (row.modrm !== undefined) modrm = [row.modrm];
+    else if (form.hasModrm) {
+      let reg = row.group ?? this.named(form.reg, 4);
       if (handler === 'MOV_RC' || handler === 'MOV_CR') reg = r.pick([0, 2, 3, 4]);
       if (handler === 'MOV_RD' || handler === 'MOV_DR') reg = r.pick([0, 1, 2, 3, 6, 7]);
-      const isRegister = operands.some((o) => o.startsWith('G'));
-      if (isRegister && reg >= 8) this.rex |= 4;
+      const isRegister = form.reg?.file === 'gpr';
       if (isRegister && handler === 'BT_EG' && inMemory && !r.oneIn(32)) {
         this.setLow(reg, this.bits, BigInt(r.below(2048) - 512));
       }
@@ -682,14 +567,15 @@ class Draft {
       const value = this.wanted ?? (isRegister && r.oneIn(4) ? (this.registers[reg] as bigint) : this.value());
       if (inMemory) modrm = this.inMemory(reg, value, isRegister);
       else {
-        const rm = this.register(byteE);
-        if (rm >= 8) this.rex |= 1;
-        if (SELECTORS.has(handler)) this.skip ||= this.isFixed(rm);
-        if (handler === 'CALL_E') this.skip ||= rm === RSP;
-        this.give(rm, byteE, value);
+        const rm = this.named(form.rm, 1);
+        if (form.rm?.file === 'gpr') {
+          if (SELECTORS.has(handler)) this.skip ||= this.isFixed(rm);
+          if (handler === 'CALL_E') this.skip ||= rm === RSP;
+          this.give(rm, form.rm.size === 'b', value);
+        }
         modrm = [0xc0 | ((reg & 7) << 3) | (rm & 7)];
       }
-    } else if (form.inOpcode) {
+    } else if (row.inOpcode) {
       const n = this.register(operands[0] === 'Zb');
       if (n >= 8) this.rex |= 1;
       opcode[opcode.length - 1] = (opcode.at(-1) as number) | (n & 7);
@@ -697,26 +583,57 @@ class Draft {
       if (handler === 'XCHG_ZA' && n === 0 && prefixes.includes(0xf2)) this.skip = true;
     }
 
-    if (this.rex) this.rex |= 0x40;
+    const before = row.vex ? this.vex() : this.rex ? [this.rex | 0x40] : [];
     const immediate = this.immediate();
-    const bytes = [...prefixes, ...(this.rex ? [this.rex] : []), ...opcode, ...modrm, ...immediate];
-    if (this.ripAt >= 0) this.ripAt += prefixes.length + (this.rex ? 1 : 0) + opcode.length;
+    const bytes = [...prefixes, ...before, ...opcode, ...modrm, ...immediate];
+    if (this.ripAt >= 0) this.ripAt += prefixes.length + before.length + opcode.length;
     this.shiftCount(immediate);
     return bytes;
+  }
+
+  /** A register for an operand of ModRM; `rexBit` is what its number 8 and above sets in REX. Of MMX and x87 registers REX has no say. */
+  named(operand: Operand | undefined, rexBit: number): number {
+    const r = this.random;
+    if (operand?.file === 'gpr') {
+      const n = this.register(operand.size === 'b');
+      if (n >= 8) this.rex |= rexBit;
+      return n;
+    }
+    const extended = this.mode === LONG && r.oneIn(2);
+    if (operand?.file === 'xmm' ? extended : operand?.file === 'mmx' && extended && r.oneIn(4)) this.rex |= rexBit;
+    return r.below(8) + (operand?.file === 'xmm' && extended ? 8 : 0);
+  }
+  /** The VEX prefix with what REX would say and a register in vvvv (SDM vol. 2, 2.3.5). */
+  vex(): number[] {
+    const r = this.random;
+    const { row, operands } = this.form;
+    const vvvv = operands.some((operand) => operand.startsWith('B')) ? this.register(false) : 0;
+    const map = { '': 0, '0F': 1, '0F38': 2, '0F3A': 3 }[row.map];
+    const pp = Math.max(0, MANDATORY.indexOf(row.prefix as 'NP'));
+    const last = (((~vvvv & 15) << 3) | pp) & 0x7f;
+    const rex = this.rex & 15;
+    if (map === 1 && (rex & 11) === 0 && r.oneIn(2)) return [0xc5, ((~rex & 4) << 5) | last];
+    return [0xc4, ((~rex & 7) << 5) | map, ((rex & 8) << 4) | last];
+  }
+
+  /** Bytes of the operand in memory. */
+  operandSize(): number {
+    const { handler, rm, row } = this.form;
+    if (handler === 'CMPXCHG8B') return this.size === 3 ? 16 : 8;
+    if (handler === 'MOV_ES') return 2;
+    if (handler === 'BOUND') return 2 << this.size;
+    const image = IMAGES.find(([name]) => name.test(row.mnemonic));
+    if (image) return this.size === 1 ? image[1] : image[2];
+    const bytes = BYTES_OF[rm?.size ?? ''];
+    return bytes ?? 1 << this.size;
   }
 
   /** Chooses a memory operand and what it holds. */
   inMemory(reg: number, value: bigint, isRegister: boolean): number[] {
     const r = this.random;
-    const { handler } = this.form;
-    let bytes = this.form.operands.some((o) => o === 'Eb')
-      ? 1
-      : this.form.operands.some((o) => o === 'Ew')
-        ? 2
-        : 1 << this.size;
-    if (handler === 'CMPXCHG8B') bytes = this.size === 3 ? 16 : 8;
-    if (handler === 'BOUND') bytes *= 2;
-    if (handler === 'MOV_ES') bytes = 2;
+    const { form } = this;
+    const { handler, row } = form;
+    const bytes = this.operandSize();
     if (isRegister && (handler === 'CMPXCHG' || handler === 'BOUND')) this.fixed |= 1 << reg;
     if (handler === 'CMPXCHG8B') this.fixed |= 0b1111;
     const { code, linear } = this.memory(reg, bytes);
@@ -733,8 +650,32 @@ class Draft {
     } else if (SELECTORS.has(handler) || handler === 'CALL_E') {
       this.poke(linear, bytes, value);
       this.skip ||= this.pokes.length === 0;
+    } else if (form.hasState) {
+      if (/fxrstor|xrstor|ldmxcsr/.test(row.mnemonic)) {
+        const mxcsr = r.oneIn(8) ? r.u32() & ~0x20000 : r.u32() & 0xffbf;
+        this.poke(linear + BigInt(bytes === 4 ? 0 : FX_MXCSR), 4, BigInt(mxcsr >>> 0));
+      } else if (bytes <= 16)
+        this.pokeBytes(linear, operandBytes(r, r.oneIn(8) ? 'integers' : r.pick(form.kinds), bytes));
+      const address = Number(linear);
+      const blank = BLANKS.find(([name]) => name.test(row.mnemonic));
+      if (blank) {
+        const [from, length] = this.size === 1 ? blank[2] : blank[1];
+        const at = address + from;
+        const inside = (start: number, size: number): boolean => at >= start && at + length <= start + size;
+        if (inside(DATA, DATA_BYTES) || inside(STACK, PAGE)) this.blank = { address: at, bytes: length };
+      }
     } else if (r.below(4)) this.poke(linear, bytes, value);
     return code;
+  }
+  pokeBytes(at: bigint, bytes: Uint8Array): void {
+    for (let i = 0; i < bytes.length; i += 8) {
+      const part = bytes.subarray(i, i + 8);
+      this.poke(
+        at + BigInt(i),
+        part.length,
+        part.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n),
+      );
+    }
   }
 
   immediate(): number[] {
@@ -778,27 +719,38 @@ class Draft {
 
 // ---- cases ----
 
+/** Instructions with an image or a control word. */
+const CONTROL = /^(f.*(env|save|rstor|cw|sw|clex|init)|x.*(save|rstor)|.*mxcsr)/;
+
 export class Cases {
   readonly #random: Random;
   readonly #forms: readonly (readonly Form[])[];
   readonly #sequential: readonly (readonly Form[])[];
+  readonly #withState: readonly (readonly Form[])[];
+  readonly #wanted: (form: Form) => boolean;
   #turn = 0;
 
-  constructor(seed: number, handlers?: ReadonlySet<string>) {
+  /** Cases of the forms that are `wanted`; of others only by accident (random bytes). */
+  constructor(seed: number, wanted: (form: Form) => boolean = () => true) {
     this.#random = new Random(seed);
-    const wanted = (mode: Mode): Form[] =>
+    this.#wanted = wanted;
+    const forms = (mode: Mode): Form[] =>
       formsOf(mode)
-        .filter((form) => !handlers || handlers.has(form.handler))
+        .filter(wanted)
         .flatMap((form) => new Array<Form>(WEIGHTS[form.handler] ?? 1).fill(form));
-    this.#forms = [wanted(LONG), wanted(COMPAT32), wanted(CODE16)];
+    this.#forms = [forms(LONG), forms(COMPAT32), forms(CODE16)];
     this.#sequential = this.#forms.map((forms) => forms.filter((form) => SEQUENTIAL.has(form.handler)));
+    // Images and control words would leave little of what came before them.
+    this.#withState = this.#forms.map((forms) =>
+      forms.filter((form) => form.hasState && !CONTROL.test(form.row.mnemonic)),
+    );
   }
 
   /** The next case; one in four is a sequence. The rows take turns. */
   next(mode: Mode): NativeCase {
     for (;;) {
-      const forms = this.#sequential[mode] as readonly Form[];
-      const c = forms.length > 0 && this.#random.oneIn(4) ? this.#sequence(mode) : this.#single(mode);
+      const forms = this.#random.oneIn(3) ? this.#withState[mode] : this.#sequential[mode];
+      const c = forms && forms.length > 0 && this.#random.oneIn(4) ? this.#sequence(mode, forms) : this.#single(mode);
       if (c) return c;
     }
   }
@@ -833,7 +785,7 @@ export class Cases {
     const edge = form.handler !== 'UD' && !(/^(JCC|LOOP)$/.test(form.handler) && mode === CODE16);
     const at = this.#place(bytes.length, step, edge);
     this.#relocate(draft, bytes, mode, at, 0);
-    const { pokes, undefinedBits } = draft;
+    const { pokes, undefinedBits, blank } = draft;
     const flags = { undefinedFlags: undefinedFlags(form, draft.count, draft.size), flagsAtFault: 0 };
     return {
       mode,
@@ -847,12 +799,13 @@ export class Cases {
       undefinedBits,
       partial: PARTIAL.has(form.handler),
       second: secondOperand(form, bytes),
+      fx: form.hasState ? fxState(r, form.kinds) : undefined,
+      blank,
     };
   }
 
-  #sequence(mode: Mode): NativeCase | undefined {
+  #sequence(mode: Mode, forms: readonly Form[]): NativeCase | undefined {
     const r = this.#random;
-    const forms = this.#sequential[mode] as readonly Form[];
     const { registers, rflags, fixed } = this.#start(mode);
     const bytes: number[] = [];
     const parts: { draft: Draft; bytes: number[]; start: number }[] = [];
@@ -891,7 +844,9 @@ export class Cases {
         bytes[part.start + i] = byte;
       });
     }
-    return { mode, step: false, at, rflags, registers, bytes, pokes, undefinedFlags: tainted, flagsAtFault: ever };
+    const kinds = parts.flatMap(({ draft }) => (draft.form.hasState ? draft.form.kinds : []));
+    const fx = kinds.length > 0 ? fxState(r, kinds) : undefined;
+    return { mode, step: false, at, rflags, registers, bytes, pokes, undefinedFlags: tainted, flagsAtFault: ever, fx };
   }
 
   /** Where in the code pages: anywhere, across the page, or at the very end (with or without all of the instruction). */
@@ -915,7 +870,7 @@ export class Cases {
     const r = this.#random;
     const bytes: number[] = randomInstruction(r, mode);
     const found = identify(mode, bytes);
-    if (!found) return undefined;
+    if (!found || (found.form && !this.#wanted(found.form))) return undefined;
     // Whether an unknown instruction is too long first depends on how much of it is read.
     if (found.length === 0 && bytes.slice(0, 2).every((byte) => isPrefix(mode, byte))) return undefined;
     const { registers, rflags } = this.#start(mode);
@@ -939,6 +894,7 @@ export class Cases {
       flagsAtFault: 0,
       partial,
       second: found.form && secondOperand(found.form, code),
+      fx: found.form?.hasState ? fxState(r, found.form.kinds) : undefined,
     };
   }
 }
@@ -1000,34 +956,6 @@ export function divisionCases(): NativeCase[] {
   return cases;
 }
 
-// ---- facts from iced-x86 ----
-
-/** iced-x86's RflagsBits to RFLAGS. */
-const ICED_FLAGS: readonly (readonly [number, number])[] = [
-  [1, FLAG.OF as number],
-  [2, FLAG.SF as number],
-  [4, FLAG.ZF as number],
-  [8, FLAG.AF as number],
-  [16, FLAG.CF as number],
-  [32, FLAG.PF as number],
-];
-const toRflags = (bits: number): number => ICED_FLAGS.reduce((sum, [from, to]) => (bits & from ? sum | to : sum), 0);
-
-/** RFLAGS bits that an instruction reads and certainly writes, or undefined if it is not valid. */
-function flagsOf(mode: Mode, bytes: readonly number[]): { read: number; written: number } | undefined {
-  const decoder = new Decoder(BITS[mode], Uint8Array.from(bytes), 0);
-  const instruction = decoder.decode();
-  const result = instruction.isInvalid
-    ? undefined
-    : {
-        read: toRflags(instruction.rflagsRead),
-        written: toRflags(instruction.rflagsWritten | instruction.rflagsCleared | instruction.rflagsSet),
-      };
-  instruction.free();
-  decoder.free();
-  return result;
-}
-
 /** Up to 20 bytes that look like an instruction: prefixes, an opcode, anything. */
 export function randomInstruction(r: Random, mode: Mode): number[] {
   const bytes: number[] = [];
@@ -1035,87 +963,8 @@ export function randomInstruction(r: Random, mode: Mode): number[] {
     bytes.push(r.pick(PREFIXES));
   }
   if (mode === LONG && r.oneIn(2)) bytes.push(0x40 | r.below(16));
-  if (r.oneIn(3)) bytes.push(0x0f);
+  if (r.oneIn(3)) bytes.push(0x0f, ...(r.oneIn(4) ? [r.pick([0x38, 0x3a])] : []));
+  else if (r.oneIn(12)) bytes.push(0xc4, (r.below(8) << 5) | r.pick([2, 3]), r.below(256) & 0xfb);
   while (bytes.length < 20) bytes.push(r.oneIn(8) ? 0 : r.below(256));
   return bytes;
-}
-
-/** Mnemonics of iced-x86 by number. */
-const NAMES: readonly string[] = Object.entries(Mnemonic)
-  .filter((entry): entry is [string, number] => typeof entry[1] === 'number')
-  .reduce<string[]>((names, [name, value]) => {
-    names[value] = name.toLowerCase();
-    return names;
-  }, []);
-/** Where iced-x86's name of an instruction is not the row's. */
-const ALIASES: Readonly<Record<string, string>> = { wait: 'fwait', sal: 'shl' };
-
-const PREFIXES = [0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65];
-const isPrefix = (mode: Mode, byte: number): boolean =>
-  PREFIXES.includes(byte) || (mode === LONG && (byte & 0xf0) === 0x40);
-
-/** The row that bytes select, by the table's own rules: prefixes, opcode, ModRM. */
-export function formOf(mode: Mode, bytes: readonly number[]): Form | undefined {
-  let i = 0;
-  for (; i < 15; i++) {
-    const byte = bytes[i] as number;
-    if (!isPrefix(mode, byte)) break;
-  }
-  const two = bytes[i] === 0x0f;
-  const opcode = bytes[two ? i + 1 : i] as number;
-  const modrm = bytes[two ? i + 2 : i + 1] as number;
-  const candidates = BY_OPCODE.get(two ? 0x100 | opcode : opcode) ?? [];
-  const register = modrm >= 0xc0;
-  return (
-    candidates.find((form) => form.modrm === modrm) ??
-    candidates.find((form) => {
-      if (form.modrm !== undefined) return false;
-      if (form.group === undefined) return true;
-      return form.group === ((modrm >> 3) & 7) && (form.only === undefined || (form.only === 'r') === register);
-    })
-  );
-}
-const BY_OPCODE = new Map<number, Form[]>();
-for (const form of FORMS) {
-  const first = form.opcode.length === 2 ? 0x100 | (form.opcode[1] as number) : (form.opcode[0] as number);
-  for (let n = 0; n < (form.inOpcode ? 8 : 1); n++)
-    BY_OPCODE.set(first + n, [...(BY_OPCODE.get(first + n) ?? []), form]);
-}
-
-/**
- * What iced-x86 and the table say of bytes: the form and length of a valid instruction that both know by the same name. Length 0 if
- * iced-x86 finds no instruction. Undefined if they disagree about what it is (mandatory prefixes, extensions the core does not have).
- */
-export function inBoth(mode: Mode, bytes: readonly number[]): { form: Form | undefined; length: number } | undefined {
-  const decoder = new Decoder(BITS[mode], Uint8Array.from(bytes.slice(0, 15)), 0);
-  const instruction = decoder.decode();
-  const { isInvalid, length } = instruction;
-  const iced = NAMES[instruction.mnemonic] as string;
-  instruction.free();
-  decoder.free();
-  if (isInvalid) return { form: undefined, length: 0 };
-  const form = formOf(mode, bytes);
-  if (!form) return undefined;
-  if (form.row.attributes.includes(mode === LONG ? 'i64' : 'o64')) return undefined;
-  const name = ALIASES[iced] ?? iced;
-  const same = (word: string): boolean => (form.np ? name === word : name.startsWith(word));
-  if (!form.row.mnemonic.split(' ').some(same)) return undefined;
-  return { form, length };
-}
-
-/** Like inBoth(), for bytes that may also be run on the processor. */
-function identify(mode: Mode, bytes: readonly number[]): { form: Form | undefined; length: number } | undefined {
-  const found = inBoth(mode, bytes);
-  if (!found) return undefined;
-  const form = found.form ?? formOf(mode, bytes);
-  if (form && (form.handler in LEFT_OUT || PRIVILEGED.has(form.handler))) return undefined;
-  if (form?.handler === 'VERW' && bytes.includes(0xf0)) return undefined;
-  if (!form || found.length === 0) return found.length === 0 ? found : undefined;
-  const has = (...values: number[]): boolean => bytes.slice(0, found.length).some((byte) => values.includes(byte));
-  // What the table leaves to the vendor; see Draft.encode().
-  if (mode === LONG && form.nearBranch && has(0x66)) return undefined;
-  if (form.lock && (has(0xf0) || form.handler === 'XCHG_EG')) return undefined; // may cross a cache line
-  if ((form.handler === 'LOOP' || form.np) && has(0x66, 0xf2, 0xf3)) return undefined;
-  if (/^(SH[LR]D|BSWAP|LAR|LSL|VER|CALL|ARPL|UD|PUSH_SEG|PUSHF|POPF)/.test(form.handler)) return undefined;
-  return found;
 }

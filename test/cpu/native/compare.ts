@@ -1,6 +1,7 @@
 /** Compares what the processor and the core did with a case, and says what differs. */
 import { Decoder, Formatter, FormatterSyntax } from 'iced-x86';
 import { REGISTERS } from '../../../src/cpu/registers.ts';
+import { FX_FCW, FX_FDP, FX_FIP, FX_FOP, FX_FSW, FX_FTW, FX_MXCSR, FX_ST, FX_XMM } from './fp-values.ts';
 import { BITS, CODE, CODE16, COMPAT32, DONE, LONG, type NativeCase, type Outcome } from './layout.ts';
 
 const NAMES = REGISTERS.filter(({ group }) => group === 'gpr').map(({ name }) => name);
@@ -48,12 +49,41 @@ function differencesFrom(c: NativeCase, native: Outcome, model: Outcome): string
     ];
     differ(NAMES[n] as string, a, b);
   }
+  if (native.fx && model.fx) lines.push(...stateDifferences(c, native.fx, model.fx));
   if (native.changed !== model.changed || native.hash !== model.hash) {
     const show = (o: Outcome): string => o.words.map((w) => `[${hex(w.address)}]=${hex(w.value)}`).join(' ');
     lines.push(
       `memory: processor ${native.changed} words ${show(native)}`,
       `        core ${model.changed} words ${show(model)}`,
     );
+  }
+  return lines;
+}
+
+const little = (image: Uint8Array, at: number, bytes: number): bigint => {
+  let value = 0n;
+  for (let i = bytes - 1; i >= 0; i--) value = (value << 8n) | BigInt(image[at + i] as number);
+  return value;
+};
+
+/** What differs in the x87, MMX and SSE registers. */
+export function stateDifferences(c: NativeCase, native: Uint8Array, model: Uint8Array): string[] {
+  const lines: string[] = [];
+  const differ = (name: string, at: number, bytes: number): void => {
+    const [a, b] = [little(native, at, bytes), little(model, at, bytes)];
+    if (a !== b) lines.push(`${name}: processor ${hex(a)}, core ${hex(b)}`);
+  };
+  differ('fcw', FX_FCW, 2);
+  differ('fsw', FX_FSW, 2);
+  differ('ftw', FX_FTW, 1);
+  differ('mxcsr', FX_MXCSR, 4);
+  for (let n = 0; n < 8; n++) differ(`st${n}`, FX_ST + n * 16, 10);
+  for (let n = 0; n < (c.mode === LONG ? 16 : 8); n++) differ(`xmm${n}`, FX_XMM + n * 16, 16);
+  // AMD saves the pointers of the last x87 instruction only while an exception of it is pending.
+  if (little(native, FX_FSW, 2) & 0x80n) {
+    differ('fop', FX_FOP, 2);
+    differ('fip', FX_FIP, c.mode === LONG ? 8 : 4);
+    differ('fdp', FX_FDP, c.mode === LONG ? 8 : 4);
   }
   return lines;
 }
@@ -76,6 +106,18 @@ export function disassemble(c: NativeCase): string[] {
   return lines;
 }
 
+function showState(c: NativeCase, fx: Uint8Array): string {
+  const show = (name: string, at: number, bytes: number): string => `${name}=${hex(little(fx, at, bytes))}`;
+  return [
+    show('fcw', FX_FCW, 2),
+    show('fsw', FX_FSW, 2),
+    show('ftw', FX_FTW, 1),
+    show('mxcsr', FX_MXCSR, 4),
+    ...Array.from({ length: 8 }, (_, n) => show(`st${n}`, FX_ST + n * 16, 10)),
+    ...Array.from({ length: c.mode === LONG ? 16 : 8 }, (_, n) => show(`xmm${n}`, FX_XMM + n * 16, 16)),
+  ].join(' ');
+}
+
 /** Everything needed to understand one disagreement. */
 export function report(c: NativeCase, lines: readonly string[]): string {
   const count = c.mode === LONG ? 16 : 8;
@@ -84,6 +126,7 @@ export function report(c: NativeCase, lines: readonly string[]): string {
     `${BITS[c.mode]}-bit code, ${c.step ? 'one step' : 'to the INT3 behind it'}, rflags=${hex(c.rflags)}, undefined flags ${hex(c.undefinedFlags)}`,
     ...disassemble(c).map((line) => `    ${line}`),
     `    ${registers.join(' ')}`,
+    ...(c.fx ? [`    ${showState(c, c.fx)}`] : []),
     ...c.pokes.map(
       (poke) => `    [${hex(poke.address)}] = ${hex(BigInt.asUintN(poke.bytes * 8, poke.value))} (${poke.bytes} bytes)`,
     ),

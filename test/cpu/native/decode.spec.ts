@@ -3,9 +3,11 @@
  * through its fetch: it must not touch the page behind the last byte, and must touch it when that byte is missing.
  */
 import { describe, expect, it } from 'vitest';
-import { inBoth, makeImage, Random, randomInstruction } from './cases.ts';
+import { makeImage, randomInstruction } from './cases.ts';
+import { inBoth } from './forms.ts';
 import { BITS, CODE16, COMPAT32, LONG, type Mode } from './layout.ts';
 import { Model } from './model.ts';
+import { Random } from './random.ts';
 
 const CASES = Number(process.env.KVMSCOPE_NATIVE_CASES ?? 30_000);
 const UD = 6;

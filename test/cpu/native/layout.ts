@@ -4,6 +4,8 @@
  *     0x10000000 code, 2 pages, read-execute      0x20000000 data, 2 pages, read-write      0x20003000 data, read-only
  *     0x30000000 stack, 1 page, read-write        everything else below 4 GiB is not mapped
  */
+import { FX_BYTES } from './fp-values.ts';
+
 export const PAGE = 4096;
 export const CODE = 0x10000000;
 export const CODE_BYTES = 2 * PAGE;
@@ -34,14 +36,20 @@ export const DONE = 0x100;
 /** Changed words that are reported by value. */
 export const WORDS = 12;
 const MAGIC = 0x4e41544e;
-export const HEADER_BYTES = 8 + DATA_BYTES + 2 * PAGE;
-export const CASE_BYTES = 272;
+export const HEADER_BYTES = 16 + DATA_BYTES + 2 * PAGE;
+export const CASE_BYTES = 280;
 export const OUTCOME_BYTES = 272;
 
 export interface Poke {
   readonly address: number;
   readonly bytes: number;
   readonly value: bigint;
+}
+
+/** A range of memory whose contents are not compared. */
+export interface Blank {
+  readonly address: number;
+  readonly bytes: number;
 }
 
 export interface NativeCase {
@@ -55,6 +63,9 @@ export interface NativeCase {
   readonly registers: BigUint64Array;
   readonly bytes: readonly number[];
   readonly pokes: readonly Poke[];
+  /** x87, MMX and SSE registers: the first FX_BYTES bytes of an FXSAVE image. Without them the registers are those after FNINIT and are not compared. */
+  readonly fx?: Uint8Array | undefined;
+  readonly blank?: Blank | undefined;
   /** RFLAGS bits that the code leaves undefined. */
   readonly undefinedFlags: number;
   /** Those that may be undefined if a later instruction of a sequence faults. */
@@ -81,6 +92,8 @@ export interface Outcome extends Fault {
   readonly rip: bigint;
   readonly rflags: number;
   readonly registers: BigUint64Array;
+  /** For a case with such state: FX_BYTES bytes of an FXSAVE image. */
+  readonly fx?: Uint8Array | undefined;
   /** 32-bit words of data and stack that differ from the image: how many, FNV-1a over (address, value), the first WORDS. */
   readonly changed: number;
   readonly hash: number;
@@ -94,13 +107,20 @@ export interface Image {
   readonly stack: Uint8Array;
 }
 
+/** The cases that carry x87, MMX and SSE state, in the order in which their images are passed. */
+const withState = (cases: readonly NativeCase[]): NativeCase[] => cases.filter((c) => c.fx);
+
 export function encodeInput(image: Image, cases: readonly NativeCase[]): Buffer {
-  const out = Buffer.alloc(HEADER_BYTES + CASE_BYTES * cases.length);
+  const states = withState(cases);
+  const fxAt = HEADER_BYTES + CASE_BYTES * cases.length;
+  const out = Buffer.alloc(fxAt + FX_BYTES * states.length);
   out.writeUInt32LE(MAGIC, 0);
   out.writeUInt32LE(cases.length, 4);
-  out.set(image.data, 8);
-  out.set(image.readonly, 8 + DATA_BYTES);
-  out.set(image.stack, 8 + DATA_BYTES + PAGE);
+  out.writeUInt32LE(states.length, 8);
+  out.set(image.data, 16);
+  out.set(image.readonly, 16 + DATA_BYTES);
+  out.set(image.stack, 16 + DATA_BYTES + PAGE);
+  let fx = 0;
   cases.forEach((c, n) => {
     const at = HEADER_BYTES + n * CASE_BYTES;
     out[at] = c.mode;
@@ -109,18 +129,38 @@ export function encodeInput(image: Image, cases: readonly NativeCase[]): Buffer 
     out[at + 3] = c.pokes.length;
     out.writeUInt32LE(c.at, at + 4);
     out.writeUInt32LE(c.rflags, at + 8);
-    out.set(new Uint8Array(c.registers.buffer, c.registers.byteOffset, 128), at + 16);
-    out.set(c.bytes, at + 144);
+    out.writeUInt32LE(c.fx ? ++fx : 0, at + 12);
+    out.writeUInt32LE(c.blank?.address ?? 0, at + 16);
+    out.writeUInt32LE(c.blank?.bytes ?? 0, at + 20);
+    out.set(new Uint8Array(c.registers.buffer, c.registers.byteOffset, 128), at + 24);
+    out.set(c.bytes, at + 152);
     c.pokes.forEach((poke, i) => {
-      out.writeUInt32LE(poke.address, at + 208 + i * 16);
-      out.writeUInt32LE(poke.bytes, at + 212 + i * 16);
-      out.writeBigUInt64LE(poke.value, at + 216 + i * 16);
+      out.writeUInt32LE(poke.address, at + 216 + i * 16);
+      out.writeUInt32LE(poke.bytes, at + 220 + i * 16);
+      out.writeBigUInt64LE(poke.value, at + 224 + i * 16);
     });
+  });
+  states.forEach((c, n) => {
+    out.set(c.fx as Uint8Array, fxAt + n * FX_BYTES);
   });
   return out;
 }
 
-export function decodeOutcome(from: Buffer, n: number): Outcome {
+/** Bytes that the runner writes for the cases. */
+export const outputBytes = (cases: readonly NativeCase[]): number =>
+  OUTCOME_BYTES * cases.length + FX_BYTES * withState(cases).length;
+
+export function decodeOutcomes(from: Buffer, cases: readonly NativeCase[]): Outcome[] {
+  let fx = OUTCOME_BYTES * cases.length;
+  return cases.map((c, n) => {
+    const outcome = decodeOutcome(from, n);
+    if (!c.fx) return outcome;
+    fx += FX_BYTES;
+    return { ...outcome, fx: from.subarray(fx - FX_BYTES, fx) };
+  });
+}
+
+function decodeOutcome(from: Buffer, n: number): Outcome {
   const at = n * OUTCOME_BYTES;
   const changed = from.readUInt32LE(at + 4);
   return {

@@ -1,9 +1,13 @@
 /** The CPU core under test, set up as Linux sets up a user process: CPL 3, same addresses, same selectors. Every exception is an exit. */
+
+import * as L from '../../../src/cpu/core/layout.ts';
 import type { Cpu, CpuState, Vendor } from '../../../src/cpu/cpu.ts';
 import type { Exit } from '../../../src/cpu/exit.ts';
 import { registerByName } from '../../../src/cpu/registers.ts';
 import { WasmCpu } from '../../../src/cpu/wasm-cpu.ts';
+import { FX_BYTES, FX_FCW, FX_FDP, FX_FIP, FX_FOP, FX_FSW, FX_FTW, FX_MXCSR, FX_ST, FX_XMM } from './fp-values.ts';
 import {
+  type Blank,
   CODE,
   CODE_BYTES,
   CODE16,
@@ -49,6 +53,11 @@ const DESCRIPTORS: readonly (readonly [number, bigint])[] = [
   [0x28, 0x00cff3000000ffffn],
   [0x30, 0x00affb000000ffffn],
 ];
+
+/** After FNINIT. */
+const FRESH = new Uint8Array(FX_BYTES);
+FRESH.set([0x7f, 3], FX_FCW);
+FRESH.set([0x80, 0x1f], FX_MXCSR);
 
 export class Model {
   readonly #cpu: Cpu;
@@ -172,6 +181,7 @@ export class Model {
       }
     }
     for (let n = 0; n < 16; n++) state.put(n, c.registers[n] as bigint);
+    this.#putFx(c.fx ?? FRESH);
     const start = (this.#mode === CODE16 ? 0 : CODE) + c.at;
     state.set(RIP, start, 0);
     state.set(RFLAGS, c.step && trapFlag ? c.rflags | TF : c.rflags, 0);
@@ -183,6 +193,8 @@ export class Model {
     const rip = state.get(RIP);
     if (c.step && (exit.reason === 'budget' || trap === 1)) trap = DONE;
     if (!c.step && trap === 3 && rip >= BigInt(start + c.bytes.length)) trap = DONE;
+    if (c.blank) this.#restore(c.blank);
+    const fx = c.fx && this.#getFx();
     const outcome = {
       trap,
       error,
@@ -190,6 +202,7 @@ export class Model {
       rip,
       rflags: state.lo(RFLAGS),
       registers: this.#registers(),
+      fx,
       ...this.#changes(),
     };
     return trap !== DONE && c.second ? { ...outcome, second: this.#second(c.at, c.second) } : outcome;
@@ -209,6 +222,63 @@ export class Model {
     // Linux says of a #PF above TASK_SIZE_MAX that the page is present, to hide its own (arch/x86/mm/fault.c).
     const hidden = exit.vector === 14 && cr2 >= 0x7ffffffff000n ? 1 : 0;
     return { trap: exit.vector, error: error | hidden, cr2 };
+  }
+  /** Physical register i is ST(i - TOP): FXSAVE numbers its slots from the top, the tag bits and the core's slots do not. */
+  #putFx(image: Uint8Array): void {
+    const state = this.#state;
+    const view = new DataView(image.buffer, image.byteOffset, FX_BYTES);
+    const fsw = view.getUint16(FX_FSW, true);
+    state.set(L.R_FCW, view.getUint16(FX_FCW, true), 0);
+    state.set(L.R_FSW, fsw, 0);
+    state.set(L.R_FTW, view.getUint8(FX_FTW), 0);
+    state.set(L.R_FOP, view.getUint16(FX_FOP, true), 0);
+    state.put(L.R_FIP, view.getBigUint64(FX_FIP, true));
+    state.put(L.R_FDP, view.getBigUint64(FX_FDP, true));
+    state.set(L.R_FCS, 0, 0);
+    state.set(L.R_FDS, 0, 0);
+    state.set(L.R_MXCSR, view.getUint32(FX_MXCSR, true), 0);
+    for (let n = 0; n < 8; n++) {
+      const [to, from] = [L.R_FPR + ((n + (fsw >> 11)) & 7) * 2, FX_ST + n * 16];
+      state.set(to, view.getUint32(from, true), view.getUint32(from + 4, true));
+      state.set(to + 1, view.getUint16(from + 8, true), 0);
+    }
+    for (let n = 0; n < 32; n++) {
+      const from = FX_XMM + n * 8;
+      state.set(L.R_XMM + n, view.getUint32(from, true), view.getUint32(from + 4, true));
+    }
+  }
+  #getFx(): Uint8Array {
+    const state = this.#state;
+    const image = new Uint8Array(FX_BYTES);
+    const view = new DataView(image.buffer);
+    const fsw = state.lo(L.R_FSW);
+    view.setUint16(FX_FCW, state.lo(L.R_FCW), true);
+    view.setUint16(FX_FSW, fsw, true);
+    view.setUint8(FX_FTW, state.lo(L.R_FTW));
+    view.setUint16(FX_FOP, state.lo(L.R_FOP), true);
+    view.setBigUint64(FX_FIP, state.get(L.R_FIP), true);
+    view.setBigUint64(FX_FDP, state.get(L.R_FDP), true);
+    view.setUint32(FX_MXCSR, state.lo(L.R_MXCSR), true);
+    for (let n = 0; n < 8; n++) {
+      const [from, to] = [L.R_FPR + ((n + (fsw >> 11)) & 7) * 2, FX_ST + n * 16];
+      view.setUint32(to, state.lo(from), true);
+      view.setUint32(to + 4, state.hi(from), true);
+      view.setUint16(to + 8, state.lo(from + 1), true);
+    }
+    for (let n = 0; n < 32; n++) {
+      const to = FX_XMM + n * 8;
+      view.setUint32(to, state.lo(L.R_XMM + n), true);
+      view.setUint32(to + 4, state.hi(L.R_XMM + n), true);
+    }
+    return image;
+  }
+  /** Gives memory that is not compared its contents of the image back. */
+  #restore({ address, bytes }: Blank): void {
+    for (let i = 0; i < bytes; i++) {
+      const from = address + i;
+      const value = from < STACK ? this.#image.data[from - DATA] : this.#image.stack[from - STACK];
+      this.#cpu.memory[this.#physical(from)] = value as number;
+    }
   }
   #registers(): BigUint64Array {
     return BigUint64Array.from({ length: 16 }, (_, n) => this.#state.get(n));

@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Vendor } from '../../../src/cpu/cpu.ts';
-import { decodeOutcome, encodeInput, type Image, type NativeCase, OUTCOME_BYTES, type Outcome } from './layout.ts';
+import { decodeOutcomes, encodeInput, type Image, type NativeCase, type Outcome, outputBytes } from './layout.ts';
 
 const SOURCE = fileURLToPath(new URL('runner.c', import.meta.url));
 const FOLDER = fileURLToPath(new URL('../../../build/', import.meta.url));
@@ -22,6 +22,11 @@ export function vendor(): Vendor {
   return /AuthenticAMD|HygonGenuine/.test(readFileSync('/proc/cpuinfo', 'latin1')) ? 'amd' : 'intel';
 }
 
+/** The processor's features by Linux's names. */
+export function features(): ReadonlySet<string> {
+  return new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1]?.trim().split(' '));
+}
+
 export function compile(): void {
   mkdirSync(FOLDER, { recursive: true });
   execFileSync('gcc', ['-O2', '-Wall', '-Werror', '-fno-stack-protector', '-Wl,-z,now', '-o', PROGRAM, SOURCE]);
@@ -31,13 +36,13 @@ export function compile(): void {
 export function execute(image: Image, cases: readonly NativeCase[]): Outcome[] {
   const result = spawnSync(PROGRAM, {
     input: encodeInput(image, cases),
-    maxBuffer: OUTCOME_BYTES * cases.length + 4096,
+    maxBuffer: outputBytes(cases) + 4096,
     timeout: 600_000,
   });
-  if (result.status !== 0 || result.stdout.length !== OUTCOME_BYTES * cases.length) {
+  if (result.status !== 0 || result.stdout.length !== outputBytes(cases)) {
     throw new Error(
       `the native runner ended with ${result.signal ?? result.status}: ${result.stderr} ${result.error ?? ''}`,
     );
   }
-  return cases.map((_, n) => decodeOutcome(result.stdout, n));
+  return decodeOutcomes(result.stdout, cases);
 }

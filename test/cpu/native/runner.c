@@ -1,8 +1,8 @@
 /*
  * Executes single instructions (or short sequences) on the real processor in user mode and reports what they did.
  *
- * stdin:  struct header, the initial memory image, header.count cases.  stdout: header.count outcomes.  All little-endian; the layout is
- * that of layout.ts.  The runner enters a case by returning from a signal handler with the case's registers and gets back through
+ * stdin:  struct header, the initial memory image, header.count cases, header.states FXSAVE images.  stdout: header.count outcomes, as many
+ * images.  All little-endian; the layout is that of layout.ts.  The runner enters a case by returning from a signal handler with the case's registers and gets back through
  * the next signal: the single-step trap, an INT3 behind the code, or the fault that the code raised.
  *
  * Build: gcc -O2 -fno-stack-protector -Wl,-z,now.  After setup nothing here may use thread-local storage: FS base belongs to the case.
@@ -34,7 +34,7 @@
 #define ID 0x200000
 
 struct header {
-  uint32_t magic, count;
+  uint32_t magic, count, states, unused;
   uint8_t data[DATA_BYTES], readonly[PAGE], stack[PAGE];
 };
 
@@ -49,7 +49,9 @@ struct one_case {
   uint8_t length;  /* of bytes[] */
   uint8_t pokes;
   uint32_t at;     /* offset of the code in the code pages */
-  uint64_t rflags;
+  uint32_t rflags;
+  uint32_t fx;     /* 1 + number of the image of its x87, MMX and SSE state, 0: none */
+  uint32_t blank, blank_bytes; /* memory that is not compared */
   uint64_t regs[16];
   uint8_t bytes[64];
   struct poke poke[4];
@@ -59,6 +61,8 @@ struct word {
   uint32_t address, value;
 };
 
+/* Of an FXSAVE image: what holds state (the kernel keeps records in the rest). */
+#define FX_BYTES 416
 #define WORDS 12
 struct outcome {
   uint32_t trap;     /* vector; 0x100 if the code ran to its end */
@@ -72,8 +76,10 @@ struct outcome {
 static struct header head;
 static struct one_case *cases;
 static struct outcome *outcomes;
+static uint8_t (*images)[FX_BYTES];
+static uint8_t fresh[FX_BYTES];  /* after FNINIT */
 static uint32_t current;
-static int started;
+static int started, used;
 static uint8_t *code;  /* writable alias of the code pages */
 static uint64_t own_fs;
 static uint8_t alternate_stack[1 << 18] __attribute__((aligned(64)));
@@ -130,7 +136,7 @@ static void changes(struct outcome *o, uint64_t at, const uint8_t *image, size_t
   }
 }
 
-static void finish(const struct one_case *c, struct outcome *o, const greg_t *g) {
+static void finish(const struct one_case *c, struct outcome *o, const greg_t *g, const void *fx) {
   uint64_t end = (c->mode == 2 ? 0 : CODE) + c->at + c->length;
   o->trap = (uint32_t)g[REG_TRAPNO];
   o->error = g[REG_ERR];
@@ -143,6 +149,11 @@ static void finish(const struct one_case *c, struct outcome *o, const greg_t *g)
     o->trap = 0x100;
     o->rip--;
   }
+  if (c->fx) memcpy(images[c->fx - 1], fx, FX_BYTES);
+  if (c->blank_bytes) {
+    const uint8_t *image = c->blank < STACK ? head.data + (c->blank - DATA) : head.stack + (c->blank - STACK);
+    memcpy((void *)(uint64_t)c->blank, image, c->blank_bytes);
+  }
   o->hash = 2166136261u;
   changes(o, DATA, head.data, DATA_BYTES);
   changes(o, STACK, head.stack, PAGE);
@@ -152,7 +163,7 @@ static void load_data_segments(uint16_t ds, uint16_t es) {
   __asm__ volatile("mov %0, %%ds; mov %1, %%es" : : "r"((uint32_t)ds), "r"((uint32_t)es));
 }
 
-static void begin(const struct one_case *c, greg_t *g) {
+static void begin(const struct one_case *c, greg_t *g, void *fx) {
   static const uint16_t CS[3] = {0x33, 0x23, 0x07}, SS[3] = {0x2b, 0x2b, 0x1f};
   memset(code, 0xcc, CODE_BYTES);
   for (uint32_t i = 0; i < c->length && c->at + i < CODE_BYTES; i++) code[c->at + i] = c->bytes[i];
@@ -161,6 +172,12 @@ static void begin(const struct one_case *c, greg_t *g) {
   g[REG_RIP] = (c->mode == 2 ? 0 : CODE) + c->at;
   g[REG_EFL] = c->rflags | (c->step ? TF : 0);
   g[REG_CSGSFS] = (g[REG_CSGSFS] & 0x0000ffffffff0000) | CS[c->mode] | ((uint64_t)SS[c->mode] << 48);
+  /* The frame has an XSAVE image: its header behind the 512 bytes must say that x87 and SSE state is there. */
+  if (c->fx || used) {
+    memcpy(fx, c->fx ? images[c->fx - 1] : fresh, FX_BYTES);
+    *(uint64_t *)((char *)fx + 512) |= 3;
+  }
+  used = c->fx != 0;
   if (c->mode == 2) load_data_segments(0x0f, 0x17);
   else load_data_segments(0x2b, 0x2b);
 }
@@ -176,19 +193,21 @@ static inline void set_own_flags(uint64_t flags) {
 static void on_signal(int signal, siginfo_t *info, void *context) {
   set_own_flags(0); /* The case may have left AC set: no misaligned access before this. */
   greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+  void *fx = ((ucontext_t *)context)->uc_mcontext.fpregs;
   (void)signal;
   (void)info;
   if (started) {
-    finish(&cases[current], &outcomes[current], g);
+    finish(&cases[current], &outcomes[current], g, fx);
     current++;
   }
   started = 1;
   if (current == head.count) {
     raw_syscall(SYS_arch_prctl, ARCH_SET_FS, own_fs, 0);
     write_all(outcomes, sizeof(struct outcome) * head.count);
+    write_all(images, FX_BYTES * (size_t)head.states);
     raw_syscall(SYS_exit_group, 0, 0, 0);
   }
-  begin(&cases[current], g);
+  begin(&cases[current], g, fx);
   set_own_flags(cases[current].rflags & (NT | ID));
 }
 
@@ -207,8 +226,12 @@ int main(void) {
   if (head.magic != 0x4e41544eu) fail("runner: wrong magic\n");
   cases = malloc(sizeof(struct one_case) * head.count);
   outcomes = calloc(head.count + 1, sizeof(struct outcome));
-  if (!cases || !outcomes) fail("runner: out of memory\n");
+  images = calloc(head.states + 1, FX_BYTES);
+  if (!cases || !outcomes || !images) fail("runner: out of memory\n");
   read_all(cases, sizeof(struct one_case) * head.count);
+  read_all(images, FX_BYTES * (size_t)head.states);
+  *(uint16_t *)fresh = 0x37f;
+  *(uint32_t *)(fresh + 24) = 0x1f80;
 
   int fd = memfd_create("code", 0);
   if (fd < 0 || ftruncate(fd, CODE_BYTES)) fail("runner: no memory for code\n");
