@@ -168,6 +168,7 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SYSEXIT: 'depends on the vendor',
   X87: 'not in the core',
   RDRAND: 'random',
+  RDPID: 'depends on which processor runs it',
 };
 /** Handlers that make several accesses. */
 export const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
