@@ -73,6 +73,8 @@ export interface IoExit {
   string: boolean;
   /** Value written, unsigned; 0 for 'in'. */
   value: number;
+  /** I/O breakpoints hit: bits B0-B3 of DR6. The #DB that follows the instruction is left to the caller. */
+  breakpoints?: number;
 }
 
 /** A data access to a guest-physical address outside RAM. Finish it with `completeMmio`. */

@@ -96,7 +96,16 @@ class WasmCpuState implements CpuState {
   readonly hypercall: HypercallExit = { reason: 'hypercall', length: 3 };
   readonly wrmsr: WrmsrExit = { reason: 'wrmsr', length: 2, msr: 0, dataLo: 0, dataHi: 0 };
   readonly rdmsr: RdmsrExit = { reason: 'rdmsr', length: 2, msr: 0 };
-  readonly io: IoExit = { reason: 'io', length: 0, port: 0, size: 0, direction: 'in', string: false, value: 0 };
+  readonly io: IoExit = {
+    reason: 'io',
+    length: 0,
+    port: 0,
+    size: 0,
+    direction: 'in',
+    string: false,
+    value: 0,
+    breakpoints: 0,
+  };
   readonly mmio: MmioExit = { reason: 'mmio', gpaLo: 0, gpaHi: 0, size: 0, direction: 'read', valueLo: 0, valueHi: 0 };
   readonly exception: ExceptionExit = {
     reason: 'exception',
@@ -334,6 +343,7 @@ class WasmCpuState implements CpuState {
         exit.size = how & 15;
         exit.direction = how & 0x10 ? 'in' : 'out';
         exit.string = (how & 0x20) !== 0;
+        exit.breakpoints = (how >> 8) & 15;
         exit.value = exit.direction === 'out' ? (u32[L.S_EXIT_DATA * 2] as number) : 0;
         exit.length = u32[L.S_EXIT_LEN * 2] as number;
         return exit;

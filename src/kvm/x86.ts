@@ -7,7 +7,8 @@
  * Hardware help for local APICs (APICv, AVIC) is in `hardware-apic.ts`; without it this file asks `assist` for nothing.
  *
  * Not modelled: SMM (an SMI is taken and its handler is a lone RSM), nested guests, Hyper-V and Xen interfaces, user-space MSR
- * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging.
+ * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging. KVM has no
+ * I/O breakpoints: DR7 may ask for them, but the exit of the instruction comes instead.
  */
 import {
   INTERCEPT_PAUSE,

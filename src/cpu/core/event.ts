@@ -18,7 +18,7 @@ import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
   FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, TS, brk, clearBrk, computeMode, cpl,
   curRip, exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode,
-  raiseError, reg, setBrk, setNextRip, setReg, codeMode,
+  raiseError, reg, setBrk, setNextRip, setReg, codeMode, updateChecks,
 } from './state';
 import { flags, setFlags } from './flags';
 import { ldSys } from './mmu';
@@ -30,12 +30,10 @@ import {
   frameAt64, frameHere, frameInner, framePush, frameRsp, innerHigh, innerLow, innerSs, innerStack, peek, release, tssRsp,
 } from './stack';
 import { checkRealTarget, returnTo, setRealCs } from './far';
+import { DR6_BD, DR7_GD } from './debug';
 
 /** RFLAGS bits that software can write at all. */
 const FLAGS_WRITABLE: u64 = 0x257fd5;
-/** DR6.BD: a debug register was accessed with DR7.GD set. */
-const DR6_BD: u64 = 1 << 13;
-const DR7_GD: u64 = 1 << 13;
 
 // ---- what is being delivered ----
 
@@ -337,6 +335,7 @@ export function softInt(vector: i32, type: i32): void {
 function setMasked(image: u64, mask: u64, sizeLog2: i32): void {
   if (sizeLog2 == 1) mask &= 0xffff;
   setFlags((flags() & ~mask) | (image & mask));
+  updateChecks();
 }
 
 /** IRET, IRETD, IRETQ by operand size 1 << sizeLog2. Ends the blocking of NMIs even if it then faults (SDM vol. 3, 6.7.1). */

@@ -8,10 +8,11 @@ import {
   EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_SYSCALL, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_MSR, INTERCEPT_PAUSE,
   INTERCEPT_RDTSC, INTERCEPT_SYSCALL, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
   R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
+  R_RFLAGS, S_PENDING_DEBUG,
 } from './layout';
 import {
   BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
-  FLAG_OF, FLAG_PF, FLAG_SF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed,
+  FLAG_OF, FLAG_PF, FLAG_RF, FLAG_SF, FLAG_TF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed,
   flatRead, flatWrite, isAmd, isCanonical, leave, nextRip, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg,
   st, stackMask, tlb, TLB_READ, TLB_WRITE, tlbVersion,
 } from './state';
@@ -29,6 +30,7 @@ import { lar, loadSegment, lsl, verr, verw } from './segment';
 import { bswap64, integerExtension, mulHigh } from './bits';
 import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
+import { DR6_BS, hitPort } from './debug';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import {
   cli, clts, invlpg, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
@@ -43,8 +45,11 @@ export function setStepsLeft(value: i32): void {
 
 /** The instruction entered a handler: a single-step trap that was due is gone with RFLAGS.TF (SDM vol. 3, 17.3.1.4). */
 export let trapTaken: bool = false;
-export function clearTrapTaken(): void {
+/** A string instruction stopped between two iterations. */
+export let repeating: bool = false;
+export function beginStep(): void {
   trapTaken = false;
+  repeating = false;
 }
 
 // ---- arithmetic ----
@@ -573,6 +578,9 @@ function popE(rec: usize): void {
 /** The instruction is not finished: stay on it so that interrupts and budgets are seen between iterations. */
 function repeatLater(): void {
   setNextRip(curRip);
+  repeating = true;
+  // The iterations that follow are no new instruction to a code breakpoint (SDM vol. 3, 18.3.1.1).
+  setReg(R_RFLAGS, reg(R_RFLAGS) | FLAG_RF);
   setBrk(BRK_LOOKUP);
 }
 
@@ -878,6 +886,11 @@ function interrupt(vector: i32, type: i32): void {
   softInt(vector, type);
   trapTaken = !failed();
 }
+/** SYSCALL and SYSRET: the single-step trap is due if TF is set afterwards, so that it sees no handler that masks TF. */
+function trapByNewFlags(): void {
+  trapTaken = true;
+  if (!failed() && (flags() & FLAG_TF) != 0) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
+}
 function rdtsc(aux: bool): void {
   if ((reg(R_CR4) & CR4_TSD) != 0 && cpl != 0) {
     raiseError(GP, 0);
@@ -908,11 +921,12 @@ function wrmsr(): void {
 }
 function portIn(rec: usize, port: u32): void {
   const bytes = 1 << sizeOf(rec);
-  if (ioAllowed(port, bytes)) leave(EXIT_IO, port, bytes | 0x10, 0);
+  if (ioAllowed(port, bytes)) leave(EXIT_IO, port, <u64>(bytes | 0x10) | (hitPort(port, bytes) << 8), 0);
 }
 function portOut(rec: usize, port: u32): void {
   const size = sizeOf(rec);
-  if (ioAllowed(port, 1 << size)) leave(EXIT_IO, port, 1 << size, getSlot(R_RAX, size));
+  const bytes = 1 << size;
+  if (ioAllowed(port, bytes)) leave(EXIT_IO, port, <u64>bytes | (hitPort(port, bytes) << 8), getSlot(R_RAX, size));
 }
 function fpu(): void {
   if (reg(R_CR0) & (CR0_EM | CR0_TS)) raise(NM);
@@ -1320,8 +1334,8 @@ export function execute(rec: usize): void {
     // VMCALL and VMMCALL leave at any CPL: the exit comes before the privilege check, which is KVM's.
     case H.H_VMCALL: if (isAmd()) raise(UD); else leave(EXIT_HYPERCALL, 0, 0, 0); break;
     case H.H_VMMCALL: if (isAmd()) leave(EXIT_HYPERCALL, 0, 0, 0); else raise(UD); break;
-    case H.H_SYSCALL: if (reg(S_INTERCEPT) & INTERCEPT_SYSCALL) leave(EXIT_SYSCALL, 0, 0, 0); else syscall(); break;
-    case H.H_SYSRET: sysret(sizeOf(rec) == 3); break;
+    case H.H_SYSCALL: if (reg(S_INTERCEPT) & INTERCEPT_SYSCALL) leave(EXIT_SYSCALL, 0, 0, 0); else { syscall(); trapByNewFlags(); } break;
+    case H.H_SYSRET: sysret(sizeOf(rec) == 3); trapByNewFlags(); break;
     case H.H_SYSENTER: if (reg(S_INTERCEPT) & INTERCEPT_SYSCALL) leave(EXIT_SYSCALL, 1, 0, 0); else sysenter(); break;
     case H.H_SYSEXIT: sysexit(sizeOf(rec) == 3); break;
     case H.H_SWAPGS: swapgs(); break;

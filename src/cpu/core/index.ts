@@ -1,11 +1,11 @@
-// Not modelled: breakpoints in DR0-DR3 (the registers are storage), alignment checks (#AC), task switches.
+// Not modelled: task switches.
 //
 // The run loop: events due at an instruction boundary, lookup of decoded code, and dispatch. The host calls setup() once and
 // run() for a vCPU; everything else is reached from here.
 
 import {
   BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
-  EVENT_VALID, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
+  EVENT_VALID, EXIT_ACCESS, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
   R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
   S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
   S_CC_OP, S_CC_DST, S_CC_SRC, EXIT_STOP, HOOK_CHANGED, HOOK_CONTINUE, HOOK_STOP, S_GRANTS,
@@ -29,15 +29,13 @@ import {
   OP_SHR_RI64, OP_ST32, REC_REP, REC_REPNE, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
   REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
 } from './record';
-import { clearTrapTaken, execute, setStepsLeft, stepsLeft, trapTaken } from './exec';
+import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } from './exec';
+import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
 import { atHook, hookedOffset, resumeAt } from './hooks';
 
 export { hookMap, startBlock, useHooks } from './hooks';
 export { setSparse } from './sparse';
-
-/** DR6.BS: the trap is a single step. */
-const DR6_BS: u64 = 1 << 14;
 
 // ---- what the host calls besides run() ----
 
@@ -602,6 +600,7 @@ export function run(vcpu: i32, budget: i32): i32 {
   setReg(S_EXIT_CODE, EXIT_BUDGET);
   if (reg(S_DIRTY)) adopt();
   clearBrk();
+  beginStep();
   const start = reg(S_STEPS);
   // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
   setReg(S_STEPS, start + budget);
@@ -615,7 +614,9 @@ export function run(vcpu: i32, budget: i32): i32 {
       // A delivery is a step too, so that a handler that cannot be fetched ends with the budget.
       setStepsLeft(stepsLeft - 1);
       unfinished = false;
+      dropHits();
       deliverException();
+      if ((brk & BRK_EXIT) == 0) keepHits();
     }
     if (brk & BRK_EXIT) break;
     if (reg(S_DIRTY)) {
@@ -625,10 +626,13 @@ export function run(vcpu: i32, budget: i32): i32 {
     }
     if (!unfinished) {
       if (reg(S_INJECT) & EVENT_VALID) {
+        dropHits();
         deliverInjection();
+        if (!failed()) keepHits();
         continue;
       }
-      if (reg(S_PENDING_DEBUG)) {
+      // MOV SS holds debug traps off until the next instruction is done (SDM vol. 3, 6.8.3).
+      if (reg(S_PENDING_DEBUG) != 0 && (reg(S_INTERRUPTIBILITY) & SHADOW_MOV_SS) == 0) {
         setRips(reg(R_RIP), reg(R_RIP));
         raise(DB);
         continue;
@@ -642,14 +646,30 @@ export function run(vcpu: i32, budget: i32): i32 {
     const trap = (reg(R_RFLAGS) & FLAG_TF) != 0;
     const resume = (reg(R_RFLAGS) & FLAG_RF) != 0;
     const hold = shadow & (SHADOW_STI | SHADOW_MOV_SS);
-    if (!trap && !resume && hold == 0 && !unfinished) {
+    const watching = armed();
+    const again = repeating;
+    beginStep();
+    if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
+      if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
       interpret();
       if ((brk & BRK_EXIT) == 0) ioqDone();
       continue;
     }
-    // One instruction: a shadow ends, or a single-step trap follows.
+    // One instruction: a shadow ends, a single-step trap follows, or a breakpoint may match.
+    if (watching && !resume && !unfinished && (hold & SHADOW_MOV_SS) == 0) {
+      const rip = reg(R_RIP);
+      const hits = hitCode(codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff);
+      if (hits) {
+        setRips(rip, rip);
+        setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | hits);
+        raise(DB);
+        continue;
+      }
+    }
+    dropHits();
+    // RF counts for one instruction; what the instruction itself sets is for the next.
+    if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
     const others = stepsLeft - 1;
-    clearTrapTaken();
     setReg(S_STEPS, reg(S_STEPS) - others);
     setStepsLeft(1);
     interpret();
@@ -657,6 +677,9 @@ export function run(vcpu: i32, budget: i32): i32 {
     // A hook may have come before the instruction.
     const pending = stepsLeft > 0 && !failed();
     setStepsLeft(others + stepsLeft);
+    if (resume && (pending || ((brk & BRK_EXIT) != 0 && (reg(S_EXIT_CODE) == EXIT_MMIO || reg(S_EXIT_CODE) == EXIT_ACCESS)))) {
+      setReg(R_RFLAGS, reg(R_RFLAGS) | FLAG_RF);
+    }
     if (pending) continue;
     if (failed()) {
       if ((brk & BRK_EXIT) == 0) ioqDone();
@@ -664,11 +687,11 @@ export function run(vcpu: i32, budget: i32): i32 {
     }
     ioqDone();
     unfinished = false;
-    // MOV SS also holds the trap off until the next instruction is done (SDM vol. 3, 6.8.3).
+    keepHits();
+    // After MOV SS there is no single-step trap; a data breakpoint that it hit waits.
     const held = (reg(S_INTERRUPTIBILITY) & ~hold & SHADOW_MOV_SS) != 0;
     if (hold) setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~hold);
-    if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-    if (trap && !held && !trapTaken) setReg(S_PENDING_DEBUG, DR6_BS);
+    if (trap && !held && !trapTaken) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
   }
 
   flags();

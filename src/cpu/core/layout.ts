@@ -106,7 +106,7 @@ export const S_CC_SRC = 99;
 export const S_IOQ_COUNT = 100;
 export const S_IOQ = 101;
 export const IOQ_CAPACITY = 16;
-/** Tag of the live TLB entries, 1 … 2047; raising it empties the TLBs. */
+/** Tag of the live TLB entries, 1 … 2046; raising it empties the TLBs. */
 export const S_TLB_VERSION = 118;
 /** The four PDPTEs that MOV to CR3 loads in PAE paging (SDM vol. 3, 4.4.1). */
 export const S_PDPTE = 119;
@@ -203,7 +203,7 @@ export const EXIT_WRMSR = 2;
 export const EXIT_RDMSR = 3;
 export const EXIT_CPUID = 4;
 export const EXIT_HLT = 5;
-/** Port access: Q0 = port, Q1 = size | in << 4 | string << 5 | rep << 6, DATA = value written. */
+/** Port access: Q0 = port, Q1 = size | in << 4 | string << 5 | rep << 6 | I/O breakpoints hit (DR6 bits) << 8, DATA = value written. */
 export const EXIT_IO = 6;
 /** Access outside RAM: Q0 = guest-physical address, Q1 = size | write << 4, DATA = value written. */
 export const EXIT_MMIO = 7;

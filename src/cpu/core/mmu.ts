@@ -8,6 +8,7 @@ import {
   BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
   TLB_PRIVILEGE, TLB_READ, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, isCanonical, leave,
   leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
+  AC, alignmentChecked, dataWatched, liveVersion, suspendChecks,
 } from './state';
 import {
   EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
@@ -17,6 +18,7 @@ import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from 
 import { codeWritten } from './code-cache';
 import { TAG_WATCHED, logEntry, touch } from './snapshot';
 import { grantsDone, grantsReset, sparse, sparseCode, sparseLoad, sparseProbe, sparseStore, virtualTlb } from './sparse';
+import { hitData, hitPort } from './debug';
 
 export const READ: i32 = 0;
 export const WRITE: i32 = 1;
@@ -176,7 +178,7 @@ export function walkQuiet(linear: u64): bool {
 /** Enters a translation into the TLB table at `table` (TLB_READ …) of the privilege whose tables start at `base`. */
 export function fill(base: usize, table: usize, linear: u64, address: u64): usize {
   const entry = base + table + ((<usize>(linear >> 12) & (TLB_ENTRIES - 1)) << 4);
-  let tag = (linear & PAGE_MASK) | tlbVersion;
+  let tag = (linear & PAGE_MASK) | liveVersion;
   const frame = <u32>(address >> 12);
   if (table == TLB_WRITE) {
     touch(frame);
@@ -227,7 +229,7 @@ function translateData(linear: u64, write: bool, base: usize): bool {
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
   const tag = load<u64>(entry);
-  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | tlbVersion)) {
+  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | liveVersion)) {
     if (tag & TAG_WATCHED) looked(entry);
     physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
     return true;
@@ -267,7 +269,7 @@ function ioqAsk(code: i32, q0: u64, q1: u64, data: u64): void {
 /** String I/O: asks the host for the access or takes what it completed. Returns the value read; check failed(). */
 export function portAccess(port: u32, size: i32, input: bool, rep: bool, value: u64): u64 {
   if (ioqTake()) return ioqValue;
-  ioqAsk(EXIT_IO, port, size | (input ? 0x10 : 0) | 0x20 | (rep ? 0x40 : 0), value);
+  ioqAsk(EXIT_IO, port, <u64>(size | (input ? 0x10 : 0) | 0x20 | (rep ? 0x40 : 0)) | (hitPort(port, size) << 8), value);
   return 0;
 }
 
@@ -288,6 +290,19 @@ function addressCheck(linear: u64, size: i32, stack: bool): bool {
   return false;
 }
 
+/**
+ * What the fast paths leave to the slow ones while tlbVersion is no version: alignment of accesses at CPL 3, which comes before paging,
+ * and data breakpoints. False with #AC(0) pending. `base`: TLB tables of the access; implicit supervisor accesses need no alignment.
+ */
+function inspect(linear: u64, size: i32, write: bool, base: usize): bool {
+  if (alignmentChecked && base != st + TLB_BASE && (linear & <u64>(size - 1)) != 0) {
+    raiseError(AC, 0);
+    return false;
+  }
+  if (dataWatched) hitData(linear, size, write);
+  return true;
+}
+
 export function truncate(value: u64, size: i32): u64 {
   return size == 8 ? value : value & (((<u64>1) << (size * 8)) - 1);
 }
@@ -295,7 +310,7 @@ export function truncate(value: u64, size: i32): u64 {
 /** Loads `size` bytes: TLB misses, page crossings, MMIO. `base`: TLB tables of the privilege to use. */
 function loadSlow(linear: u64, size: i32, base: usize, stack: bool): u64 {
   if (!longMode) linear &= 0xffffffff;
-  if (!addressCheck(linear, size, stack)) return 0;
+  if (!addressCheck(linear, size, stack) || !inspect(linear, size, false, base)) return 0;
   if (sparse) return sparseLoad(linear, size, base);
   if ((linear & 0xfff) + size > 0x1000) {
     const first = <i32>(0x1000 - (linear & 0xfff));
@@ -332,7 +347,7 @@ function loadPart(linear: u64, size: i32, base: usize): u64 {
 
 function storeSlow(linear: u64, size: i32, value: u64, base: usize, stack: bool): void {
   if (!longMode) linear &= 0xffffffff;
-  if (!addressCheck(linear, size, stack)) return;
+  if (!addressCheck(linear, size, stack) || !inspect(linear, size, true, base)) return;
   if (sparse) {
     sparseStore(linear, size, value, base);
     return;
@@ -444,6 +459,10 @@ export function stSized(linear: u64, sizeLog2: i32, value: u64): void {
 export function probeWrite(linear: u64, size: i32): bool {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, false)) return false;
+  if (alignmentChecked && size <= 16 && (size & (size - 1)) == 0 && (linear & <u64>(size - 1)) != 0) {
+    raiseError(AC, 0);
+    return false;
+  }
   if (sparse) return sparseProbe(linear, size);
   if (!translateData(linear, true, tlb)) return false;
   if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
@@ -499,7 +518,7 @@ export function translateCode(linear: u64): bool {
     }
   } else linear &= 0xffffffff;
   const entry = entryOf(tlb, TLB_EXEC, linear);
-  if (load<u64>(entry) == ((linear & PAGE_MASK) | tlbVersion)) {
+  if (load<u64>(entry) == ((linear & PAGE_MASK) | liveVersion)) {
     physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
     return true;
   }
@@ -538,6 +557,7 @@ export function loadPdptes(cr3: u64): bool {
  * get, with its error code in S_EXIT_Q1 and the address in S_EXIT_DATA. Bytes outside RAM are dropped.
  */
 export function storeBytes(linear: u64, from: usize, length: i32): i32 {
+  suspendChecks();
   if (probeWrite(linear, length)) {
     for (let i = 0; i < length; i++) st8(linear + i, load<u8>(from + i));
   }

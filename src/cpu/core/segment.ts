@@ -2,7 +2,6 @@
 //
 // Everything that can fault raises through state.ts and returns false (or 0) before any register has changed. Error codes of
 // selector faults are selector & 0xfffc; the EXT bit of faults during event delivery is added by event.ts.
-// Alignment checks (#AC) are not made.
 
 import {
   R_ATTR, R_BASE, R_CR0, R_GDTR_BASE, R_GDTR_LIMIT, R_LIMIT, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_LDTR, SEG_SS,

@@ -11,7 +11,7 @@ import {
   S_GRANTS,
 } from './layout';
 import {
-  BRK_LOOKUP, TLB_BASE, TLB_READ, TLB_WRITE, failed, leave, longMode, reg, setBrk, setReg, st, tlb, tlbVersion,
+  BRK_LOOKUP, TLB_BASE, TLB_READ, TLB_WRITE, failed, leave, longMode, reg, setBrk, setReg, st, tlb, liveVersion,
 } from './state';
 import { pageAttr, ramBase } from './memory';
 import { READ, WRITE, entryOf, fill, mmioRead, mmioWrite, truncate, walk, walked } from './mmu';
@@ -62,7 +62,7 @@ function locate(linear: u64, size: i32, write: bool, value: u64, base: usize, se
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
   // Bit 11 of a write tag only says that the page needs a look after the store.
-  if ((load<u64>(entry) & ~(<u64>0x800)) == ((linear & ~(<u64>0xfff)) | tlbVersion)) {
+  if ((load<u64>(entry) & ~(<u64>0x800)) == ((linear & ~(<u64>0xfff)) | liveVersion)) {
     place = <usize>load<u32>(entry, 8) + <usize>(linear & 0xfff);
     return true;
   }

@@ -2,9 +2,10 @@
 // Slots are defined in layout.ts. One vCPU is current at a time; run() selects it.
 
 import {
-  R_RFLAGS, R_CR0, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
+  R_RFLAGS, R_CR0, R_DR7, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
   S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_BUDGET,
   EXIT_ACCESS, EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, EXIT_STOP, TLB_BYTES,
+  TLB_VERSION_MASK,
 } from './layout';
 import { abandonLog } from './snapshot';
 
@@ -117,7 +118,15 @@ export let st: usize = 0;
 /** TLB tables for the current privilege: read, write, execute, TLB_TABLE bytes each. */
 export let tlb: usize = 0;
 /** TLB version of the current vCPU; see layout.S_TLB_VERSION. */
+export let liveVersion: u64 = 0;
+/** What the fast paths of data accesses compare with: the live version, or NO_VERSION while every access must be looked at. */
 export let tlbVersion: u64 = 0;
+/** A version that no TLB entry has. */
+const NO_VERSION: u64 = TLB_VERSION_MASK;
+/** Data accesses at the current privilege must be aligned: CR0.AM and RFLAGS.AC at CPL 3 (SDM vol. 3, 6.15, #AC). */
+export let alignmentChecked: bool = false;
+/** A data breakpoint is enabled. */
+export let dataWatched: bool = false;
 export let brk: i32 = 0;
 export let exVector: i32 = 0;
 export let exError: u32 = 0;
@@ -168,7 +177,7 @@ export const TLB_PRIVILEGE: usize = TLB_TABLE * 3;
 
 export function selectVcpu(block: usize): void {
   st = block;
-  tlbVersion = reg(S_TLB_VERSION);
+  liveVersion = reg(S_TLB_VERSION);
   brk = 0;
   computeMode();
 }
@@ -240,13 +249,14 @@ export function leaveInternal(what: i32, address: u64): void {
 
 /** Empties the TLBs of the current vCPU. */
 export function flushTlb(): void {
-  tlbVersion++;
-  if (tlbVersion > 2047) {
+  liveVersion++;
+  if (liveVersion >= NO_VERSION) {
     memory.fill(st + TLB_BASE, 0, <usize>TLB_BYTES);
     abandonLog();
-    tlbVersion = 1;
+    liveVersion = 1;
   }
-  setReg(S_TLB_VERSION, tlbVersion);
+  setReg(S_TLB_VERSION, liveVersion);
+  updateChecks();
   brk |= BRK_LOOKUP;
 }
 
@@ -288,7 +298,29 @@ export function computeMode(): void {
     }
   }
   tlb = st + TLB_BASE + (cpl == 3 ? TLB_PRIVILEGE : 0);
+  updateChecks();
   brk |= BRK_LOOKUP;
+}
+
+/** Derives which data accesses need a look; computeMode() does it too. Call after a change of RFLAGS.AC or DR7. */
+export function updateChecks(): void {
+  alignmentChecked = cpl == 3 && (reg(R_RFLAGS) & FLAG_AC) != 0 && (reg(R_CR0) & CR0_AM) != 0;
+  dataWatched = watchesData(reg(R_DR7));
+  tlbVersion = alignmentChecked || dataWatched ? NO_VERSION : liveVersion;
+}
+/** True if DR7 enables a breakpoint on writes or on reads and writes. */
+function watchesData(dr7: u64): bool {
+  if ((dr7 & 0xff) == 0) return false;
+  for (let n: u64 = 0; n < 4; n++) {
+    if (((dr7 >> (n * 2)) & 3) != 0 && ((dr7 >> (n * 4 + 16)) & 1) != 0) return true;
+  }
+  return false;
+}
+/** For accesses of the host, until the next run. */
+export function suspendChecks(): void {
+  alignmentChecked = false;
+  dataWatched = false;
+  tlbVersion = liveVersion;
 }
 
 // @ts-ignore: decorator

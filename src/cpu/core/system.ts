@@ -14,12 +14,13 @@ import {
   ATTR_L, ATTR_TYPE, ATTR_UNUSABLE, BRK_LOOKUP, CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP,
   CR4_DE, CR4_FSGSBASE, CR4_MCE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
   FLAG_VM, GP, UD, codeMode, computeMode, cpl, failed, flushTlb, isAmd, isCanonical, leave, longMode, protectedMode, raise,
-  raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg,
+  raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg, updateChecks,
 } from './state';
 import { flags, setFlags } from './flags';
 import { ld16, ld32, ld64, ldSys, loadPdptes, st16, st32, st64 } from './mmu';
 import { TYPE_TSS16, TYPE_TSS32, loadLdtr, loadTr } from './segment';
 import { push } from './stack';
+import { DR6_BD, DR7_GD } from './debug';
 
 /** The bits of CR4 that can be set: what this CPU implements. All others are reserved. */
 export const SUPPORTED_CR4: u64 =
@@ -168,8 +169,6 @@ const DR6_FIXED: u64 = 0xffff0ff0;
 const DR6_WRITABLE: u64 = 0xe00f;
 const DR7_FIXED: u64 = 0x400;
 const DR7_WRITABLE: u64 = 0xffff23ff;
-const DR7_GD: u64 = 1 << 13;
-const DR6_BD: u64 = 1 << 13;
 
 /** Number of the register that MOV DRn names, 4 and 5 being 6 and 7 without CR4.DE; -1 with a fault pending. */
 function debugRegister(dr: i32): i32 {
@@ -193,7 +192,10 @@ export function movToDr(dr: i32, value: u64): void {
   if (n < 4) setReg(R_DR0 + n, value);
   else if (value >> 32) raiseError(GP, 0);
   else if (n == 6) setReg(R_DR6, (value & DR6_WRITABLE) | DR6_FIXED);
-  else setReg(R_DR7, (value & DR7_WRITABLE) | DR7_FIXED);
+  else {
+    setReg(R_DR7, (value & DR7_WRITABLE) | DR7_FIXED);
+    updateChecks();
+  }
   setBrk(BRK_LOOKUP);
 }
 
@@ -395,6 +397,7 @@ export function popFlags(value: u64, sizeLog2: i32): void {
   if (!vm86 && cpl == 0) mask |= FLAG_IOPL;
   if (sizeLog2 == 1) mask &= 0xffff;
   setFlags((flags() & ~(mask | FLAG_RF)) | (value & mask));
+  updateChecks();
   setBrk(BRK_LOOKUP);
 }
 
