@@ -74,7 +74,7 @@ export type {
   StartMode,
   VcpuView,
 } from './machine/types.ts';
-export type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './machine/vm.ts';
+export type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Snapshot, Vm } from './machine/vm.ts';
 // Programs: sources, images, listings, expectation headers.
 export {
   type AssembleOptions,

@@ -82,6 +82,16 @@ export class VirtualClock {
     return first;
   }
 
+  /** Becomes what another clock is; the timers of both are the same, and their deadlines are theirs to take over. */
+  assign(from: VirtualClock): void {
+    this.next = from.next;
+    this.#rest = from.#rest;
+    this.#running = from.#running;
+    if (this.#armed.size + from.#armed.size === 0) return;
+    this.#armed.clear();
+    for (const timer of from.#armed) this.#armed.add(timer);
+  }
+
   #update(): void {
     let next = Number.POSITIVE_INFINITY;
     for (const timer of this.#armed) if (timer.deadline < next) next = timer.deadline;

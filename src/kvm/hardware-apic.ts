@@ -112,24 +112,33 @@ export interface HardwareApicHost {
 
 /** An exit that follows the instruction. */
 interface Trap {
-  kind: number;
-  offset: number;
-  lo: number;
-  hi: number;
+  readonly kind: number;
+  readonly offset: number;
+  readonly lo: number;
+  readonly hi: number;
   /** Incomplete IPI: why, and the first target it is about. */
-  cause: number;
-  index: number;
+  readonly cause: number;
+  readonly index: number;
+}
+
+/** What a snapshot holds of the help. */
+export interface HardwareApicState {
+  readonly active: boolean;
+  readonly reasons: ReadonlySet<ApicvInhibit>;
+  readonly eoiExits: readonly ReadonlySet<number>[];
+  readonly traps: readonly (Trap | null)[];
 }
 
 export class HardwareApic {
   readonly kind: HardwareKind;
   /** Whether the help is on now. */
   active = false;
-  /** Vectors whose EOI an I/O APIC wants to know, by vCPU: its EOI-exit bitmap. */
-  readonly eoiExits: readonly Set<number>[];
 
   private readonly host: HardwareApicHost;
-  private readonly reasons = new Set<ApicvInhibit>();
+  // Sets are replaced when they change, so that snapshots may share them.
+  /** Vectors whose EOI an I/O APIC wants to know, by vCPU: its EOI-exit bitmap. */
+  private readonly eoiExits: ReadonlySet<number>[];
+  private reasons: ReadonlySet<ApicvInhibit> = new Set();
   private readonly traps: (Trap | null)[];
   /** PID-pointer table. */
   private readonly byVcpuId: ReadonlyMap<number, KvmVcpu>;
@@ -146,11 +155,35 @@ export class HardwareApic {
     return [...this.reasons];
   }
 
+  /** Sets whether an EOI of `vector` at vCPU `index` is an exit. */
+  setEoiExit(index: number, vector: number, on: boolean): void {
+    const vectors = new Set(this.eoiExits[index]);
+    if (on) vectors.add(vector);
+    else vectors.delete(vector);
+    this.eoiExits[index] = vectors;
+  }
+
+  save(): HardwareApicState {
+    const { active, reasons } = this;
+    return { active, reasons, eoiExits: [...this.eoiExits], traps: [...this.traps] };
+  }
+
+  restore(state: HardwareApicState): void {
+    this.active = state.active;
+    this.reasons = state.reasons;
+    for (let index = 0; index < state.traps.length; index++) {
+      this.eoiExits[index] = state.eoiExits[index];
+      this.traps[index] = state.traps[index];
+    }
+  }
+
   // ---- on and off ----
 
   /** Looks at what may switch the help off, after a change of the APIC map or of an APIC base. */
   recalculate(): void {
-    const { host, reasons, kind } = this;
+    const { host, kind } = this;
+    const reasons = new Set(this.reasons);
+    this.reasons = reasons;
     const { era, vcpus } = host;
     const set = (reason: ApicvInhibit, on: boolean) => {
       if (on) reasons.add(reason);

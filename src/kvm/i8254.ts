@@ -31,6 +31,21 @@ class Channel {
   latched = -1;
   /** A status byte latched by the read-back command, -1 if there is none. */
   status = -1;
+
+  /** Becomes what another one is. */
+  assign(from: Channel): void {
+    this.count = from.count;
+    this.mode = from.mode;
+    this.bcd = from.bcd;
+    this.access = from.access;
+    this.writeHigh = from.writeHigh;
+    this.readHigh = from.readHigh;
+    this.low = from.low;
+    this.gate = from.gate;
+    this.loadedAt = from.loadedAt;
+    this.latched = from.latched;
+    this.status = from.status;
+  }
 }
 
 /** As a timer: counter 0's interrupt (struct kvm_kpit_state.timer). */
@@ -51,6 +66,15 @@ export class Pit implements HostTimer {
       channel.mode = 0xff;
       channel.gate = i !== 2;
     }
+  }
+
+  /** Becomes what another one is; its clock is to follow (`VirtualClock.assign`). */
+  assign(from: Pit): void {
+    this.deadline = from.deadline;
+    this.#channels[0].assign(from.#channels[0]);
+    this.#channels[1].assign(from.#channels[1]);
+    this.#channels[2].assign(from.#channels[2]);
+    this.#speaker = from.#speaker;
   }
 
   static handles(port: number): boolean {

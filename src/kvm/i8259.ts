@@ -32,6 +32,25 @@ class Pic {
     this.elcrMask = elcrMask;
   }
 
+  /** Becomes what another one is. */
+  assign(from: Pic): void {
+    this.irr = from.irr;
+    this.imr = from.imr;
+    this.isr = from.isr;
+    this.lastIrr = from.lastIrr;
+    this.priorityAdd = from.priorityAdd;
+    this.irqBase = from.irqBase;
+    this.readIsr = from.readIsr;
+    this.poll = from.poll;
+    this.specialMask = from.specialMask;
+    this.initState = from.initState;
+    this.autoEoi = from.autoEoi;
+    this.rotateOnAutoEoi = from.rotateOnAutoEoi;
+    this.specialFullyNested = from.specialFullyNested;
+    this.icw4 = from.icw4;
+    this.elcr = from.elcr;
+  }
+
   /** kvm_pic_reset: ICW1 was written, or the machine was reset. */
   reset(): void {
     const edgeIrr = this.irr & ~this.elcr;
@@ -194,6 +213,13 @@ export class PicPair {
   readonly #pics: readonly [Pic, Pic] = [new Pic(ELCR_MASKS[0]), new Pic(ELCR_MASKS[1])];
   /** INT of the first controller. */
   output = false;
+
+  /** Becomes what another pair is. */
+  assign(from: PicPair): void {
+    this.#pics[0].assign(from.#pics[0]);
+    this.#pics[1].assign(from.#pics[1]);
+    this.output = from.output;
+  }
 
   /** What PC firmware programs: vectors 0x08 and 0x70, every line but the cascade masked as in `masks`. */
   initialize(bases: readonly [number, number], masks: readonly [number, number]): void {

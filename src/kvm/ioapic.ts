@@ -69,6 +69,15 @@ export class IoApic {
     this.#dest.fill(0);
   }
 
+  /** Becomes what another one is. */
+  assign(from: IoApic): void {
+    this.#select = from.#select;
+    this.#id = from.#id;
+    this.#low.set(from.#low);
+    this.#dest.set(from.#dest);
+    this.#irr = from.#irr;
+  }
+
   /** The entry of one pin. */
   entry(pin: number): RedirectionEntry {
     return { low: this.#low[pin], dest: this.#dest[pin] };

@@ -37,6 +37,12 @@ export interface RouterSetup {
   readonly sink: MessageSink;
 }
 
+/** What a snapshot holds of a router. */
+export interface RouterState {
+  readonly map: ApicMap | null;
+  readonly mapDirty: boolean;
+}
+
 /** Lowest priority to physical 0xFF: every APIC gets it, as Fixed. */
 const isLowestBroadcast = (icrLow: number, dest: number): boolean =>
   dest === XAPIC_BROADCAST && (icrLow & (ICR_MODE | ICR_LOGICAL)) === MODE_LOWEST << ICR_MODE_SHIFT;
@@ -56,6 +62,16 @@ export class Router {
     this.x2apicApi = setup.x2apicApi;
     this.vectorHashing = setup.vectorHashing;
     this.sink = setup.sink;
+  }
+
+  /** A map never changes once it is built. */
+  save(): RouterState {
+    return { map: this.map, mapDirty: this.mapDirty };
+  }
+
+  restore(state: RouterState): void {
+    this.map = state.map;
+    this.mapDirty = state.mapDirty;
   }
 
   /** The APIC map must be rebuilt before it is used again. */

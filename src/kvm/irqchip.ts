@@ -27,8 +27,10 @@ export class Irqchip {
   readonly ioapic: IoApic;
   readonly pit: Pit | null;
   readonly #picRaised: () => void;
+  readonly #setup: IrqchipSetup;
 
   constructor(setup: IrqchipSetup) {
+    this.#setup = setup;
     this.ioapic = new IoApic(setup.sink);
     const pulse = (): void => {
       this.setIrq(PIT_GSI, true);
@@ -36,6 +38,20 @@ export class Irqchip {
     };
     this.pit = setup.pit ? new Pit(setup.clock, pulse) : null;
     this.#picRaised = setup.picRaised;
+  }
+
+  /** Another one in the same state. */
+  copy(): Irqchip {
+    const copy = new Irqchip(this.#setup);
+    copy.assign(this);
+    return copy;
+  }
+
+  /** Becomes what a copy is. */
+  assign(from: Irqchip): void {
+    this.pics.assign(from.pics);
+    this.ioapic.assign(from.ioapic);
+    if (from.pit !== null) this.pit?.assign(from.pit);
   }
 
   /** KVM_IRQ_LINE. */

@@ -53,6 +53,17 @@ export class LapicTimer implements HostTimer {
     return this.#mode === MODE_TSC_DEADLINE;
   }
 
+  /** Becomes what another timer is; its clock is to follow (`VirtualClock.assign`). */
+  assign(from: LapicTimer): void {
+    this.deadline = from.deadline;
+    this.pending = from.pending;
+    this.tscDeadline = from.tscDeadline;
+    this.#mode = from.#mode;
+    this.#divider = from.#divider;
+    this.#period = from.#period;
+    this.#target = from.#target;
+  }
+
   /** RESET and INIT. */
   reset(): void {
     this.#clock.disarm(this);

@@ -254,6 +254,31 @@ export class Lapic {
     this.requestEvent = true;
   }
 
+  /** Becomes what another APIC of the same vCPU is. */
+  assign(from: Lapic): void {
+    this.registers.set(from.registers);
+    this.processorIcrHigh = from.processorIcrHigh;
+    this.message.icrLow = from.message.icrLow;
+    this.message.dest = from.message.dest;
+    this.eoiVector = from.eoiVector;
+    this.hwEnabled = from.hwEnabled;
+    this.swEnabled = from.swEnabled;
+    this.x2apic = from.x2apic;
+    this.baseLo = from.baseLo;
+    this.baseHi = from.baseHi;
+    this.requestEvent = from.requestEvent;
+    this.irrPending = from.irrPending;
+    this.arbitration = from.arbitration;
+    this.nmiQueued = from.nmiQueued;
+    this.smiPending = from.smiPending;
+    this.initPending = from.initPending;
+    this.sipiPending = from.sipiPending;
+    this.sipiVector = from.sipiVector;
+    this.pvUnhalted = from.pvUnhalted;
+    this.highestIsrCache = from.highestIsrCache;
+    this.timer.assign(from.timer);
+  }
+
   // ---- views ----
 
   /** xAPIC: 8-bit id, x2APIC: vcpu_id. */

@@ -49,7 +49,7 @@ const readOnly = (msr: number, name: string, value: (vcpu: KvmVcpu, kvm: MsrCont
   name,
   read: (vcpu, kvm) => vcpu.msrs.get(msr) ?? value(vcpu, kvm),
   write: (vcpu, next, _kvm, host) => {
-    if (host) vcpu.msrs.set(msr, next);
+    if (host) vcpu.storeMsr(msr, next);
     return host;
   },
 });
@@ -61,7 +61,7 @@ const stored = (msr: number, name: string, reset = 0n, valid: (value: bigint) =>
   read: (vcpu) => vcpu.msrs.get(msr) ?? reset,
   write: (vcpu, value) => {
     if (!valid(value)) return false;
-    vcpu.msrs.set(msr, value);
+    vcpu.storeMsr(msr, value);
     return true;
   },
 });
@@ -157,7 +157,7 @@ const microcode: MsrRow = {
   name: 'IA32_UCODE_REV',
   read: (vcpu, kvm) => vcpu.msrs.get(0x8b) ?? (kvm.vendor === 'intel' ? 0x100000000n : 0x01000065n),
   write: (vcpu, value, _kvm, host) => {
-    if (host) vcpu.msrs.set(0x8b, value);
+    if (host) vcpu.storeMsr(0x8b, value);
     return true;
   },
 };

@@ -32,7 +32,7 @@ function pendingRequests(lapic: Lapic): number {
 }
 
 /** An ExitRecord that is still being filled. */
-interface OpenRecord {
+export interface OpenRecord {
   readonly name: string;
   readonly reason: number;
   readonly rip: bigint;
@@ -42,6 +42,9 @@ interface OpenRecord {
   readonly events: KvmTraceEvent[];
   fastpath: FastpathOutcome | undefined;
 }
+
+const copyRecord = (record: OpenRecord | null): OpenRecord | null =>
+  record === null ? null : { ...record, events: [...record.events] };
 
 const generalRegisters = (vcpu: KvmVcpu): readonly bigint[] =>
   GENERAL_REGISTERS.map((register) => vcpu.state.get(register.id));
@@ -56,6 +59,15 @@ export class Observation {
     this.observer = observer;
     this.exitTable = exitTable;
     this.records = new Array<OpenRecord | null>(vcpus).fill(null);
+  }
+
+  /** What a snapshot holds: the records that are still open. */
+  save(): readonly (OpenRecord | null)[] {
+    return this.records.map(copyRecord);
+  }
+
+  restore(records: readonly (OpenRecord | null)[]): void {
+    for (let index = 0; index < records.length; index++) this.records[index] = copyRecord(records[index]);
   }
 
   emit(event: KvmTraceEvent): void {

@@ -83,6 +83,37 @@ export class PvState {
     this.pagesMissing.clear();
     this.requests = 0;
   }
+
+  /** Becomes what another one is. */
+  assign(from: PvState): void {
+    this.requests = from.requests;
+    this.systemTime = from.systemTime;
+    this.timeAddress = from.timeAddress;
+    this.guestStopped = from.guestStopped;
+    this.stealTime = from.stealTime;
+    this.stealAddress = from.stealAddress;
+    this.preempted = from.preempted;
+    this.loaded = from.loaded;
+    this.runDelay = from.runDelay;
+    this.lastSteal = from.lastSteal;
+    this.readySince = from.readySince;
+    this.pvEoi = from.pvEoi;
+    this.eoiAddress = from.eoiAddress;
+    this.eoiPending = from.eoiPending;
+    this.asyncPf = from.asyncPf;
+    this.asyncPfVector = from.asyncPfVector;
+    this.apfAddress = from.apfAddress;
+    this.pageReadyPending = from.pageReadyPending;
+    this.pollControl = from.pollControl;
+    this.migrationControl = from.migrationControl;
+    if (this.pagesReady.length + from.pagesReady.length > 0) {
+      this.pagesReady.splice(0, this.pagesReady.length, ...from.pagesReady);
+    }
+    if (this.pagesMissing.size + from.pagesMissing.size > 0) {
+      this.pagesMissing.clear();
+      for (const token of from.pagesMissing) this.pagesMissing.add(token);
+    }
+  }
 }
 
 /** Of the whole VM. */

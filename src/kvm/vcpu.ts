@@ -2,7 +2,7 @@
 
 import { BLOCKED_BY_NMI, R_RFLAGS, R_TSC_OFFSET, SHADOW_MOV_SS, SHADOW_STI } from '../cpu/core/layout.ts';
 import type { CpuState } from '../cpu/cpu.ts';
-import type { VirtualClock } from './clock.ts';
+import { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
 import { EXIT_KINDS, type VendorExit } from './exits.ts';
 import type { PicPair } from './i8259.ts';
@@ -72,6 +72,25 @@ export class Counters implements VcpuCounters {
       },
     });
   }
+
+  /** Becomes what other counters are; `byReason` follows the exit counts. */
+  assign(from: Counters): void {
+    this.exits = from.exits;
+    this.irq_exits = from.irq_exits;
+    this.irq_window_exits = from.irq_window_exits;
+    this.nmi_window_exits = from.nmi_window_exits;
+    this.halt_exits = from.halt_exits;
+    this.halt_wakeup = from.halt_wakeup;
+    this.hypercalls = from.hypercalls;
+    this.irq_injections = from.irq_injections;
+    this.nmi_injections = from.nmi_injections;
+    this.req_event = from.req_event;
+    this.request_irq_exits = from.request_irq_exits;
+    this.signal_exits = from.signal_exits;
+    this.directed_yield_attempted = from.directed_yield_attempted;
+    this.directed_yield_successful = from.directed_yield_successful;
+    this.fastpath = from.fastpath;
+  }
 }
 
 type IoExitResult = Extract<VcpuRunResult, { kind: 'io' }>;
@@ -125,8 +144,8 @@ export class KvmVcpu {
   injectedError = 0;
   /** TPR class below which Intel takes a TPR_BELOW_THRESHOLD exit; 0: never. */
   tprThreshold = 0;
-  /** Values of the MSRs that are only stored, by number. */
-  readonly msrs: Map<number, bigint> = new Map();
+  /** Values of the MSRs that are only stored, by number. Replaced when one changes, so that snapshots may share it. */
+  msrs: ReadonlyMap<number, bigint> = new Map();
   /** The PICs in the kernel, if there are any. */
   pics: PicPair | null = null;
   /** Paravirtual interfaces. */
@@ -139,11 +158,13 @@ export class KvmVcpu {
    */
   timerExit: number = TIMER_EXIT_NONE;
 
+  readonly #setup: VcpuSetup;
   readonly #clock: VirtualClock;
   /** Time that this vCPU did not run, as far as the TSC offset has it. */
   #apart: number;
 
   constructor(setup: VcpuSetup) {
+    this.#setup = setup;
     this.index = setup.index;
     this.apicId = setup.vcpuId;
     this.state = setup.state;
@@ -181,6 +202,44 @@ export class KvmVcpu {
     state.inject(0, 0, 0);
     state.interruptibility = 0;
     state.window = 0;
+  }
+
+  storeMsr(msr: number, value: bigint): void {
+    this.msrs = new Map(this.msrs).set(msr, value);
+  }
+
+  /** Another one in the same state, on a clock of its own that stands still. */
+  copy(): KvmVcpu {
+    const copy = new KvmVcpu({ ...this.#setup, clock: new VirtualClock() });
+    copy.assign(this);
+    return copy;
+  }
+
+  /** Becomes what a copy of this vCPU is. CPU registers are the engine's (`Cpu.restore`). */
+  assign(from: KvmVcpu): void {
+    this.lapic.assign(from.lapic);
+    this.exitCounts.set(from.exitCounts);
+    this.counters.assign(from.counters);
+    this.mp = from.mp;
+    this.mode = from.mode;
+    this.blocked = from.blocked;
+    this.io.direction = from.io.direction;
+    this.io.port = from.io.port;
+    this.io.size = from.io.size;
+    this.io.value = from.io.value;
+    this.ioString = from.ioString;
+    this.completion = from.completion;
+    this.finishing = from.finishing;
+    this.nmiLatched = from.nmiLatched;
+    this.exceptionVector = from.exceptionVector;
+    this.exceptionError = from.exceptionError;
+    this.injectedError = from.injectedError;
+    this.tprThreshold = from.tprThreshold;
+    this.msrs = from.msrs;
+    this.pv.assign(from.pv);
+    this.hypercallRet = from.hypercallRet;
+    this.timerExit = from.timerExit;
+    this.#apart = from.#apart;
   }
 
   /** Changes the MP state; becoming RUNNABLE uses up a PV kick. */

@@ -49,7 +49,14 @@ import type { VendorExit } from './exits.ts';
 import * as X from './exits.ts';
 import { NEXT, RESUME, RETURN } from './exits.ts';
 import { deadlineFastpath, icrVerdict, MSR_TSC_DEADLINE, MSR_X2APIC_ICR, VERDICT } from './fastpath.ts';
-import { type ApicvInhibit, HardwareApic, type HardwareKind, hardwareKind, NOT_HANDLED } from './hardware-apic.ts';
+import {
+  type ApicvInhibit,
+  HardwareApic,
+  type HardwareApicState,
+  type HardwareKind,
+  hardwareKind,
+  NOT_HANDLED,
+} from './hardware-apic.ts';
 import {
   EXIT_TO_USER,
   HOST_BUG,
@@ -61,7 +68,7 @@ import {
 } from './hypercall.ts';
 import type { PicPair } from './i8259.ts';
 import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } from './icr.ts';
-import { Router } from './irq-comm.ts';
+import { Router, type RouterState } from './irq-comm.ts';
 import { Irqchip } from './irqchip.ts';
 import {
   APIC_ICR,
@@ -74,7 +81,7 @@ import {
   WRITE_SEND,
 } from './lapic.ts';
 import { type MsrContext, msrRow } from './msr.ts';
-import { join64, Observation } from './observation.ts';
+import { join64, Observation, type OpenRecord } from './observation.ts';
 import { armPvEoi, syncPvEoi } from './pv-eoi.ts';
 import { type PvVm, REQ_APF_READY, REQ_CLOCK_UPDATE, REQ_MASTERCLOCK_UPDATE, REQ_STEAL_UPDATE } from './pv-state.ts';
 import { DEFAULT_WALL_CLOCK, NANOSECONDS, updateMasterClock, updateSystemTime } from './pvclock.ts';
@@ -145,6 +152,25 @@ const SHUTDOWN: VcpuRunResult = Object.freeze({ kind: 'shutdown' });
  */
 const isPrefix = (byte: number, long: boolean): boolean =>
   [0x66, 0x67, 0xf2, 0xf3, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65].includes(byte) || (long && (byte & 0xf0) === 0x40);
+
+/** What a snapshot holds of a `Kvm`: everything but RAM and CPU registers, which are the engine's. Only for `Kvm.restore`. */
+export interface KvmState {
+  readonly vcpus: readonly KvmVcpu[];
+  readonly clock: VirtualClock;
+  readonly pvVm: Readonly<PvVm>;
+  readonly messages: number;
+  readonly accepted: number;
+  readonly lastRun: KvmVcpu | null;
+  readonly yieldRequested: boolean;
+  readonly result: VcpuRunResult;
+  readonly hostBug: VcpuRunResult | null;
+  readonly dataLo: number;
+  readonly dataHi: number;
+  readonly router: RouterState;
+  readonly irqchip: Irqchip | null;
+  readonly assist: HardwareApicState | null;
+  readonly records: readonly (OpenRecord | null)[];
+}
 
 export class Kvm implements HypercallContext, MsrContext {
   readonly era: Era;
@@ -314,8 +340,56 @@ export class Kvm implements HypercallContext, MsrContext {
    */
   setEoiExit(index: number, vector: number, on = true): void {
     const { index: at } = this.vcpu(index);
-    if (on) this.assist?.eoiExits[at].add(vector);
-    else this.assist?.eoiExits[at].delete(vector);
+    this.assist?.setEoiExit(at, vector, on);
+  }
+
+  // ---- snapshots ----
+
+  /** The state now, to be put back by `restore`. Not while a vCPU runs. */
+  save(): KvmState {
+    this.checkOutside();
+    const { messages, accepted, lastRun, yieldRequested, result, hostBug, dataLo, dataHi } = this;
+    const clock = new VirtualClock();
+    clock.assign(this.clock);
+    return {
+      ...{ clock, messages, accepted, lastRun, yieldRequested, result, hostBug, dataLo, dataHi },
+      vcpus: this.vcpus.map((vcpu) => vcpu.copy()),
+      pvVm: { ...this.pvVm },
+      router: this.router.save(),
+      irqchip: this.irqchip?.copy() ?? null,
+      assist: this.assist?.save() ?? null,
+      records: this.trace?.save() ?? [],
+    };
+  }
+
+  /** Goes back to a state that this `Kvm` saved; RAM and registers of that moment must be back, too (`Cpu.restore`). */
+  restore(state: KvmState): void {
+    this.checkOutside();
+    for (let index = 0; index < this.vcpus.length; index++) this.vcpus[index].assign(state.vcpus[index]);
+    this.clock.assign(state.clock);
+    this.pvVm.wallClock = state.pvVm.wallClock;
+    this.pvVm.oldKvmclock = state.pvVm.oldKvmclock;
+    this.pvVm.masterNs = state.pvVm.masterNs;
+    this.messages = state.messages;
+    this.accepted = state.accepted;
+    this.lastRun = state.lastRun;
+    this.yieldRequested = state.yieldRequested;
+    this.result = state.result;
+    this.hostBug = state.hostBug;
+    this.dataLo = state.dataLo;
+    this.dataHi = state.dataHi;
+    this.router.restore(state.router);
+    if (state.irqchip !== null) this.irqchip?.assign(state.irqchip);
+    if (state.assist !== null) this.assist?.restore(state.assist);
+    this.trace?.restore(state.records);
+  }
+
+  private checkOutside(): void {
+    if (this.running === null) return;
+    throw new KvmscopeError(
+      'usage',
+      `vCPU ${this.running.index} is running; snapshots are taken and restored between runs`,
+    );
   }
 
   // ---- the ioctls ----

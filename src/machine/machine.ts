@@ -32,12 +32,21 @@ import {
 } from './boot-state.ts';
 import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
-import { resolveOptions } from './options.ts';
+import { resolveBudget, resolveOptions, resolveSeed } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
+import { MachineSnapshot } from './snapshot.ts';
 import type { MachineOptions, RunEnd, RunResult, VcpuView } from './types.ts';
 import { readRegisters, sumCounters, viewVcpu } from './view.ts';
-import type { BootOptions, LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Vm } from './vm.ts';
+import type {
+  BootOptions,
+  LoadOptions,
+  RegisterValues,
+  ResolvedMachineOptions,
+  RunOptions,
+  Snapshot,
+  Vm,
+} from './vm.ts';
 
 /** Steps of the budget that one VM exit costs, so that exit storms end soon. */
 export const EXIT_COST = 50;
@@ -91,6 +100,7 @@ class Machine implements Vm {
   #wakingVector = 0;
   /** Hypercalls that reached this VMM since the reset. */
   #hypercallsAnswered = 0;
+  readonly #snapshots = new Set<MachineSnapshot>();
 
   constructor(options: ResolvedMachineOptions, cpu: Cpu, fresh: boolean, release: () => void) {
     this.options = options;
@@ -155,6 +165,12 @@ class Machine implements Vm {
     return this.#result(end, start, this.#steps() - stepsBefore, seed);
   }
 
+  advance({ budget = this.options.budget, seed }: RunOptions = {}): RunEnd {
+    this.#checkAlive();
+    if (seed !== undefined) this.#scheduler = new Scheduler(resolveSeed(seed), this.options.vcpus);
+    return this.#loop(resolveBudget(budget));
+  }
+
   step(vcpu = 0, steps = 1): VcpuView {
     this.#checkAlive();
     this.#checkIndex(vcpu);
@@ -194,8 +210,63 @@ class Machine implements Vm {
     this.memory.set(bytes, address);
   }
 
+  snapshot(): Snapshot {
+    this.#checkAlive();
+    const cpu = this.#cpu.snapshot?.();
+    if (cpu === undefined) {
+      throw new KvmscopeError('usage', 'the engine of this VM has no snapshots; the built-in one has');
+    }
+    const consoleState = new Console(undefined);
+    consoleState.assign(this.#console);
+    const snapshot = new MachineSnapshot(
+      this,
+      cpu,
+      {
+        kvm: this.#kvm,
+        kvmState: this.#kvm.save(),
+        console: this.#console,
+        consoleState,
+        board: this.#board,
+        boardState: this.#board.copy(),
+        scheduler: this.#scheduler.copy(),
+        recorder: this.#recorder?.save(),
+        program: this.#program,
+        stepBase: [...this.#stepBase],
+        pristine: this.#pristine,
+        wakingVector: this.#wakingVector,
+        hypercallsAnswered: this.#hypercallsAnswered,
+      },
+      (forgotten) => this.#snapshots.delete(forgotten),
+    );
+    this.#snapshots.add(snapshot);
+    return snapshot;
+  }
+
+  restore(snapshot: Snapshot): void {
+    this.#checkAlive();
+    if (!(snapshot instanceof MachineSnapshot) || snapshot.vm !== this) {
+      throw new KvmscopeError('usage', 'this snapshot was taken of another VM');
+    }
+    const { cpu, state } = snapshot;
+    this.#cpu.restore?.(cpu);
+    this.#kvm = state.kvm;
+    this.#console = state.console;
+    this.#console.assign(state.consoleState);
+    this.#board = state.board;
+    this.#board.assign(state.boardState);
+    this.#kvm.restore(state.kvmState);
+    this.#scheduler.assign(state.scheduler);
+    if (state.recorder !== undefined) this.#recorder?.restore(state.recorder);
+    this.#program = state.program;
+    for (let index = 0; index < state.stepBase.length; index++) this.#stepBase[index] = state.stepBase[index];
+    this.#pristine = state.pristine;
+    this.#wakingVector = state.wakingVector;
+    this.#hypercallsAnswered = state.hypercallsAnswered;
+  }
+
   dispose(): void {
     if (this.#disposed) return;
+    for (const snapshot of this.#snapshots) snapshot.dispose();
     this.#disposed = true;
     this.#release();
   }

@@ -34,6 +34,10 @@ function word<T extends string>(name: string, value: T, words: readonly T[]): T 
   return value;
 }
 
+export const resolveSeed = (seed: number): number => integer('seed', seed, 0, 0xffffffff);
+export const resolveBudget = (budget: number): number =>
+  integer('budget', budget, 1, Number.MAX_SAFE_INTEGER, ' steps');
+
 /** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
 export function resolveOptions(options: MachineOptions): ResolvedMachineOptions {
   const vcpus = integer('vcpus', options.vcpus ?? 1, 1, MAX_VCPUS);
@@ -65,7 +69,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     vendor,
     apicv,
     avic,
-    seed: integer('seed', options.seed ?? 1, 0, 0xffffffff),
+    seed: resolveSeed(options.seed ?? 1),
     apic: word('apic', options.apic ?? (mode === 'reset' ? 'reset' : 'x2apic'), APICS),
     aps: word('aps', options.aps ?? (mode === 'reset' ? 'wait-for-sipi' : 'halted'), APS),
     x2apicApi: integer('x2apicApi', options.x2apicApi ?? 0, 0, 3),
@@ -75,7 +79,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     exitHypercalls: resolveExitHypercalls(options.exitHypercalls ?? 0),
     hypercallReturns: resolveReturns(options.hypercallReturns ?? [0]),
     wallClock: integer('wallClock', options.wallClock ?? DEFAULT_WALL_CLOCK, 0, 0xffffffff, ' seconds'),
-    budget: integer('budget', options.budget ?? DEFAULT_BUDGET, 1, Number.MAX_SAFE_INTEGER, ' steps'),
+    budget: resolveBudget(options.budget ?? DEFAULT_BUDGET),
     record: options.record ?? true,
     ...(apicIds === undefined ? {} : { apicIds: [...apicIds] }),
     ...(pvFeatures === undefined ? {} : { pvFeatures }),

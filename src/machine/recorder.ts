@@ -6,6 +6,14 @@ import type { ExitRecord, KvmObserver } from '../kvm/types.ts';
 export const EXIT_LIMIT = 50_000;
 export const EVENT_LIMIT = 250_000;
 
+/** What has been recorded, and whether something was dropped. */
+export interface RecorderState {
+  readonly exits: readonly ExitRecord[];
+  readonly trace: readonly KvmTraceEvent[];
+  readonly times: readonly number[];
+  readonly full: boolean;
+}
+
 export class Recorder implements KvmObserver {
   readonly #clock: () => number;
   exits: ExitRecord[] = [];
@@ -34,13 +42,19 @@ export class Recorder implements KvmObserver {
     else this.full = true;
   }
 
+  save(): RecorderState {
+    return { exits: [...this.exits], trace: [...this.trace], times: [...this.times], full: this.full };
+  }
+
+  restore(state: RecorderState): void {
+    this.exits = [...state.exits];
+    this.trace = [...state.trace];
+    this.times = [...state.times];
+    this.full = state.full;
+  }
+
   /** Hands over what was recorded and starts anew. */
-  take(): {
-    readonly exits: readonly ExitRecord[];
-    readonly trace: readonly KvmTraceEvent[];
-    readonly times: readonly number[];
-    readonly full: boolean;
-  } {
+  take(): RecorderState {
     const taken = { exits: this.exits, trace: this.trace, times: this.times, full: this.full };
     this.exits = [];
     this.trace = [];

@@ -11,6 +11,11 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
+  /** Goes on as another generator would. */
+  assign(from: Random): void {
+    this.#state = from.#state;
+  }
+
   /** The next unsigned 32-bit number. */
   next(): number {
     this.#state = (this.#state + 0x9e3779b9) >>> 0;
@@ -34,6 +39,19 @@ export class Scheduler {
     this.#random = new Random(seed);
     this.#count = vcpus;
     this.#last = vcpus - 1;
+  }
+
+  /** Another one that goes on as this one would. */
+  copy(): Scheduler {
+    const copy = new Scheduler(0, this.#count);
+    copy.assign(this);
+    return copy;
+  }
+
+  /** Becomes what a copy is. */
+  assign(from: Scheduler): void {
+    this.#random.assign(from.#random);
+    this.#last = from.#last;
   }
 
   /** The vCPU that runs next, or -1 if none is runnable. */

@@ -1,7 +1,7 @@
 /** A virtual machine as a library user sees it; `machine.ts` implements it. */
 import type { Kvm } from '../kvm/x86.ts';
 import type { Program } from '../program/assembler.ts';
-import type { MachineOptions, RunResult, StartMode, VcpuView } from './types.ts';
+import type { MachineOptions, RunEnd, RunResult, StartMode, VcpuView } from './types.ts';
 
 /** Limits of one `run()`; what is absent comes from the options the VM was made with. */
 export interface RunOptions {
@@ -32,6 +32,12 @@ export interface BootOptions {
 /** Registers by name (`registers.ts`); numbers are taken as 64-bit two's complement. */
 export type RegisterValues = Readonly<Record<string, bigint | number>>;
 
+/** A state of a VM to go back to with `Vm.restore`. */
+export interface Snapshot {
+  /** Lets go of it and of the pages that only it needs. */
+  dispose(): void;
+}
+
 export interface Vm {
   /** The options in force, every default filled in. */
   readonly options: ResolvedMachineOptions;
@@ -56,6 +62,11 @@ export interface Vm {
   boot(image: Uint8Array, options?: BootOptions): void;
   /** Runs until the guest ends, nothing can happen any more, or the budget is used up. Call again to go on. */
   run(options?: RunOptions): RunResult;
+  /**
+   * `run` for hot loops: tells only how it ended. What is recorded meanwhile is in the result of the next `run`, so make the VM with
+   * `record: false`.
+   */
+  advance(options?: RunOptions): RunEnd;
   /** One KVM_RUN of one vCPU with a budget of `steps` (default 1), outside the scheduler. Returns the state afterwards. */
   step(vcpu?: number, steps?: number): VcpuView;
   /** The state of one vCPU now, as a copy. */
@@ -63,7 +74,18 @@ export interface Vm {
   setRegisters(index: number, values: RegisterValues): void;
   /** Writes guest RAM and tells the engine. */
   write(address: number, bytes: Uint8Array): void;
-  /** Gives the engine back for reuse; the VM and `memory` of its results must not be used afterwards. */
+  /**
+   * The whole state now: RAM, vCPUs, KVM with APICs, timers and clock, devices, scheduler, record. RAM is copy-on-write by page.
+   * Throws KvmscopeError('usage') if the engine has no snapshots.
+   */
+  snapshot(): Snapshot;
+  /**
+   * Goes back to a snapshot of this VM, as often as wanted, also to one from before `load`. Costs as much as has changed since the
+   * snapshot last taken or restored, or for another one as much as the two differ. A run from there is the run that followed the
+   * snapshot, event by event. Throws KvmscopeError('usage') for a snapshot of another VM or one that was disposed of.
+   */
+  restore(snapshot: Snapshot): void;
+  /** Gives the engine back for reuse; the VM, its snapshots and `memory` of its results must not be used afterwards. */
   dispose(): void;
 }
 

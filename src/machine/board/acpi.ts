@@ -42,6 +42,13 @@ export class PowerManagement implements PortDevice {
     this.#host = host;
   }
 
+  /** Becomes what another one is. */
+  assign(from: PowerManagement): void {
+    this.#status = from.#status;
+    this.#enable = from.#enable;
+    this.#control = from.#control;
+  }
+
   /** The RTC's alarm: whether it wakes the machine. */
   rtcAlarm(): boolean {
     this.#status |= RTC_EVENT;

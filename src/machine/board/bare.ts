@@ -8,6 +8,7 @@
  *     0xe8    any   report port: appends a value to `RunResult.reports`
  *     0xf4    any   debug exit: ends the run, the value is the status
  */
+import { Log } from '../log.ts';
 import type { GuestReport } from '../types.ts';
 import { Bus } from './bus.ts';
 import { Serial } from './serial.ts';
@@ -19,15 +20,34 @@ export const PORT = { report: 0xe8, debugConsole: 0xe9, debugExit: 0xf4 } as con
 const REPORT_LIMIT = 1 << 20;
 
 export class BareBoard implements Board {
-  readonly reports: GuestReport[] = [];
+  readonly #reports = new Log<GuestReport>();
   exitStatus = -1;
   readonly request: BoardRequest = 'none';
   readonly #print: (byte: number) => void;
+  readonly #serial: Serial;
   readonly #bus: Bus;
 
   constructor(print: (byte: number) => void) {
     this.#print = print;
-    this.#bus = new Bus([new Serial(print)]);
+    this.#serial = new Serial(print);
+    this.#bus = new Bus([this.#serial]);
+  }
+
+  copy(): BareBoard {
+    const copy = new BareBoard(this.#print);
+    copy.assign(this);
+    return copy;
+  }
+
+  assign(from: BareBoard): void {
+    this.#reports.assign(from.#reports);
+    this.exitStatus = from.exitStatus;
+    this.#serial.assign(from.#serial);
+    this.#bus.assign(from.#bus);
+  }
+
+  get reports(): readonly GuestReport[] {
+    return this.#reports.items;
   }
 
   get notes(): readonly string[] {
@@ -41,7 +61,7 @@ export class BareBoard implements Board {
   write(vcpu: number, port: number, size: number, value: number): void {
     switch (port) {
       case PORT.report:
-        if (this.reports.length < REPORT_LIMIT) this.reports.push({ vcpu, value });
+        if (this.reports.length < REPORT_LIMIT) this.#reports.items.push({ vcpu, value });
         else this.note(`reports after the first ${REPORT_LIMIT} are dropped`);
         return;
       case PORT.debugConsole:

@@ -1,5 +1,7 @@
 /** The port and memory buses of a board: who answers an access that KVM hands to the VMM, and a note on whom nobody answers. */
 
+import { Log } from '../log.ts';
+
 /** Something at I/O ports. Values are unsigned; sizes are 1, 2 or 4 bytes. */
 export interface PortDevice {
   /** For notes. */
@@ -26,14 +28,22 @@ export const allOnes = (size: number): number => (size >= 4 ? 0xffffffff : (1 <<
 const NOTE_LIMIT = 256;
 
 export class Bus {
-  readonly notes: string[] = [];
+  readonly #notes = new Log<string>();
   readonly #ports: readonly PortDevice[];
   readonly #memory: readonly MemoryDevice[];
-  readonly #seen = new Set<string>();
 
   constructor(ports: readonly PortDevice[], memory: readonly MemoryDevice[] = []) {
     this.#ports = ports;
     this.#memory = memory;
+  }
+
+  get notes(): readonly string[] {
+    return this.#notes.items;
+  }
+
+  /** Becomes what another bus is; its devices are the board's business. */
+  assign(from: Bus): void {
+    this.#notes.assign(from.#notes);
   }
 
   #portDevice(port: number): PortDevice | undefined {
@@ -74,9 +84,8 @@ export class Bus {
 
   /** Remembers something worth knowing, once. */
   note(text: string): void {
-    if (this.#seen.has(text) || this.notes.length >= NOTE_LIMIT) return;
-    this.#seen.add(text);
-    this.notes.push(text);
+    const { items } = this.#notes;
+    if (items.length < NOTE_LIMIT && !items.includes(text)) items.push(text);
   }
 }
 

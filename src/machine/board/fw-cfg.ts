@@ -38,6 +38,12 @@ export class FwCfg implements PortDevice {
     ]);
   }
 
+  /** Becomes what another one is. */
+  assign(from: FwCfg): void {
+    this.#key = from.#key;
+    this.#at = from.#at;
+  }
+
   read(port: number): number {
     if (port === SELECTOR) return 0;
     return this.#items.get(this.#key)?.[this.#at++] ?? 0;

@@ -31,8 +31,17 @@ export class PcBoard implements Board {
   exitStatus = -1;
   request: BoardRequest = 'none';
   readonly #kvm: Kvm;
+  readonly #options: PcOptions;
+  readonly #transmit: (byte: number) => void;
   readonly #bus: Bus;
+  readonly #serial: Serial;
+  readonly #fwCfg: FwCfg;
+  readonly #rtc: Rtc;
   readonly #power: PowerManagement;
+  readonly #pci: Pci = new Pci();
+  readonly #control: SystemControl;
+  readonly #testDevice: TestDevice;
+  readonly #testMemory: TestMemory = new TestMemory();
   #woken = false;
 
   constructor(kvm: Kvm, options: PcOptions, transmit: (byte: number) => void) {
@@ -42,8 +51,10 @@ export class PcBoard implements Board {
       this.request = what;
     };
     this.#kvm = kvm;
+    this.#options = options;
+    this.#transmit = transmit;
     this.#power = new PowerManagement({ clock, suspend: request('suspend'), powerOff: request('power-off') });
-    const rtc = new Rtc({
+    this.#rtc = new Rtc({
       clock,
       setIrq,
       wallClock: options.wallClock,
@@ -51,23 +62,47 @@ export class PcBoard implements Board {
         this.#woken ||= this.#power.rtcAlarm();
       },
     });
-    const pci = new Pci();
+    this.#serial = new Serial(transmit);
+    this.#fwCfg = new FwCfg(options.vcpus, options.memory);
+    this.#control = new SystemControl(request('reset'));
+    this.#testDevice = new TestDevice(setIrq);
     this.#bus = new Bus(
       [
-        new Serial(transmit),
-        new FwCfg(options.vcpus, options.memory),
-        rtc,
+        this.#serial,
+        this.#fwCfg,
+        this.#rtc,
         this.#power,
-        pci,
-        pci.testPorts,
-        new SystemControl(request('reset')),
-        new TestDevice(setIrq),
+        this.#pci,
+        this.#pci.testPorts,
+        this.#control,
+        this.#testDevice,
         new DebugExit((status) => {
           this.exitStatus = status;
         }),
       ],
-      [pci.testMemory, new TestMemory()],
+      [this.#pci.testMemory, this.#testMemory],
     );
+  }
+
+  copy(): PcBoard {
+    const copy = new PcBoard(this.#kvm, this.#options, this.#transmit);
+    copy.assign(this);
+    return copy;
+  }
+
+  assign(from: PcBoard): void {
+    this.exitStatus = from.exitStatus;
+    this.request = from.request;
+    this.#bus.assign(from.#bus);
+    this.#serial.assign(from.#serial);
+    this.#fwCfg.assign(from.#fwCfg);
+    this.#rtc.assign(from.#rtc);
+    this.#power.assign(from.#power);
+    this.#pci.assign(from.#pci);
+    this.#control.assign(from.#control);
+    this.#testDevice.assign(from.#testDevice);
+    this.#testMemory.assign(from.#testMemory);
+    this.#woken = from.#woken;
   }
 
   get notes(): readonly string[] {

@@ -37,6 +37,11 @@ class PciFunction {
     if (bars.length > 0) this.config[COMMAND] = 3;
   }
 
+  /** Becomes what another one is. */
+  assign(from: PciFunction): void {
+    this.config.set(from.config);
+  }
+
   /** Address of a BAR now. */
   bar(n: number): number {
     return (this.#view.getUint32(BAR0 + 4 * n, true) & ~0xf) >>> 0;
@@ -76,6 +81,13 @@ class TestBar {
 
   constructor(io: boolean) {
     this.#io = io;
+  }
+
+  /** Becomes what another one is. */
+  assign(from: TestBar): void {
+    this.#test = from.#test;
+    this.#count = from.#count;
+    this.#countedAtStart = from.#countedAtStart;
   }
 
   #header(): Uint8Array {
@@ -121,6 +133,7 @@ export class Pci implements PortDevice {
   readonly testPorts: PortDevice;
   readonly testMemory: MemoryDevice;
   readonly #functions: ReadonlyMap<number, PciFunction>;
+  readonly #testBars: readonly [TestBar, TestBar];
   #address = 0;
 
   constructor() {
@@ -133,6 +146,7 @@ export class Pci implements PortDevice {
     ]);
     const ports = new TestBar(true);
     const memory = new TestBar(false);
+    this.#testBars = [ports, memory];
     this.testPorts = {
       name: 'pci-testdev',
       get ports() {
@@ -150,6 +164,13 @@ export class Pci implements PortDevice {
       read: (offset, size) => memory.read(offset, size),
       write: (offset, _size, value) => memory.write(offset, Number(value & 0xffn)),
     };
+  }
+
+  /** Becomes what another one is. */
+  assign(from: Pci): void {
+    for (const [at, pciFunction] of this.#functions) pciFunction.assign(from.#functions.get(at) as PciFunction);
+    for (const [n, bar] of this.#testBars.entries()) bar.assign(from.#testBars[n]);
+    this.#address = from.#address;
   }
 
   read(port: number, size: number): number {

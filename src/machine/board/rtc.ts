@@ -64,6 +64,13 @@ export class Rtc implements PortDevice, HostTimer {
     this.#memory[REG_D] = D_VALID;
   }
 
+  /** Becomes what another one is; its clock is to follow (`VirtualClock.assign`). */
+  assign(from: Rtc): void {
+    this.deadline = from.deadline;
+    this.#memory.set(from.#memory);
+    this.#select = from.#select;
+  }
+
   #date(second: number): Date {
     return new Date((this.#host.wallClock + second) * 1000);
   }

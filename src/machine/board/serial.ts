@@ -28,6 +28,12 @@ export class Serial implements PortDevice {
     this.#transmit = transmit;
   }
 
+  /** Becomes what another one is. */
+  assign(from: Serial): void {
+    this.#registers.set(from.#registers);
+    this.#divisor = from.#divisor;
+  }
+
   get #latched(): boolean {
     return (this.#registers[LINE_CONTROL] & DIVISOR_LATCH) !== 0;
   }

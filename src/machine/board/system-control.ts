@@ -33,6 +33,14 @@ export class SystemControl implements PortDevice {
     this.#reset = reset;
   }
 
+  /** Becomes what another one is. */
+  assign(from: SystemControl): void {
+    this.#command = from.#command;
+    this.#answer = from.#answer;
+    this.#controlA = from.#controlA;
+    this.#resetControl = from.#resetControl;
+  }
+
   read(port: number): number {
     switch (port) {
       case KEYBOARD_COMMAND:

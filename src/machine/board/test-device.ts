@@ -27,6 +27,11 @@ export class TestDevice implements PortDevice {
     this.#setIrq = setIrq;
   }
 
+  /** Becomes what another one is. */
+  assign(from: TestDevice): void {
+    this.#scratch = from.#scratch;
+  }
+
   read(port: number): number {
     return port < FLUSH_PAGE ? this.#scratch >>> (8 * (port - SCRATCH)) : 0;
   }
@@ -47,6 +52,11 @@ export class TestMemory implements MemoryDevice {
   readonly base: number = MEMORY_BASE;
   readonly bytes: number = MEMORY_BYTES;
   readonly #memory = new Uint8Array(MEMORY_BYTES);
+
+  /** Becomes what another one is. */
+  assign(from: TestMemory): void {
+    this.#memory.set(from.#memory);
+  }
 
   read(offset: number, size: number): bigint {
     let value = 0n;

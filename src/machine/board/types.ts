@@ -18,4 +18,8 @@ export interface Board {
   writeMemory(gpa: bigint, size: number, value: bigint): void;
   /** Remembers something worth knowing, once. */
   note(text: string): void;
+  /** Another board in the same state, for a snapshot. */
+  copy(): Board;
+  /** Becomes what a copy is. */
+  assign(from: this): void;
 }
