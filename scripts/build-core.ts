@@ -241,6 +241,11 @@ const { error } = await asc.main(
     'stub',
     '--importMemory',
     '--noAssert',
+    '--enable',
+    'simd',
+    // Vectors as arguments: none of these functions is called by the host.
+    '--disableWarning',
+    '112',
     '-O3',
     ...(debug ? ['--textFile', 'build/core.wat', '--debug'] : []),
   ],

@@ -11,7 +11,7 @@ export interface RegisterInfo {
   readonly id: number;
   /** Width in bits as a user sees it. */
   readonly bits: 8 | 16 | 32 | 64 | 80 | 128;
-  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment' | 'x87';
+  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment' | 'x87' | 'sse';
 }
 
 const GPR_NAMES = [
@@ -86,6 +86,8 @@ export const REGISTERS: readonly RegisterInfo[] = [
   r('fcs', L.R_FCS, 'x87', 16),
   r('fds', L.R_FDS, 'x87', 16),
   ...Array.from({ length: 8 }, (_, i) => r(`st${i}`, L.R_ST + i, 'x87', 80)),
+  r('mxcsr', L.R_MXCSR, 'sse', 32),
+  ...Array.from({ length: 16 }, (_, i) => r(`xmm${i}`, L.R_XMM + i * 2, 'sse', 128)),
 ];
 
 const BY_NAME = new Map(REGISTERS.map((info) => [info.name, info]));

@@ -27,7 +27,7 @@ import type {
   RdmsrExit,
   WrmsrExit,
 } from './exit.ts';
-import { REGISTERS } from './registers.ts';
+import { REGISTERS, type RegisterInfo } from './registers.ts';
 import { type SnapshotCore, Snapshots } from './snapshots.ts';
 
 interface CoreExports extends SnapshotCore {
@@ -80,6 +80,9 @@ const INTERNAL: Readonly<Record<number, string>> = {
     'code, a page table, a descriptor table or an exception frame lies outside RAM',
   [L.INTERNAL_IO_QUEUE_FULL]: 'one instruction made too many MMIO accesses',
 };
+
+/** Groups of registers that an INIT leaves alone. */
+const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'x87', 'sse']);
 
 const BUDGET: Exit = { reason: 'budget' };
 
@@ -257,11 +260,12 @@ class WasmCpuState implements CpuState {
   reset(kind: 'reset' | 'init', signature: number): void {
     const cacheBits = kind === 'init' ? this.lo(L.R_CR0) & 0x60000000 : 0x60000000;
     for (const { id, group } of REGISTERS) {
-      if (kind === 'reset' || (group !== 'msr' && group !== 'x87')) this.put(id, 0n);
+      if (kind === 'reset' || !KEPT_BY_INIT.has(group)) this.put(id, 0n);
     }
     if (kind === 'reset') {
       this.set(L.R_FCW, L.FCW_RESET, 0);
       this.set(L.R_FTW, 0xff, 0);
+      this.set(L.R_MXCSR, L.MXCSR_RESET, 0);
     }
     this.set(L.R_RIP, 0xfff0, 0);
     this.set(L.R_RFLAGS, 2, 0);

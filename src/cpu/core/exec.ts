@@ -32,6 +32,7 @@ import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { DR6_BS, hitPort } from './debug';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
+import { simd } from './simd';
 import {
   cli, clts, invlpg, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
   requireCpl0, requireProtected, sgdt, sidt, sldt, smsw, sti, str, msrValue,
@@ -1348,6 +1349,7 @@ export function execute(rec: usize): void {
     case H.H_MOVBE_GM: case H.H_MOVBE_MG: case H.H_CRC32: case H.H_POPCNT: case H.H_TZCNT: case H.H_LZCNT: case H.H_ADX:
     case H.H_ANDN: case H.H_BLS: case H.H_BEXTR: case H.H_BZHI: case H.H_PEXT: case H.H_PDEP: case H.H_MULX: case H.H_SHIFT_V:
     case H.H_RORX: case H.H_RDRAND: case H.H_RDPID: integerExtension(rec); break;
-    default: raise(UD); break;
+    case H.H_UD: raise(UD); break;
+    default: simd(rec); break;
   }
 }

@@ -160,6 +160,8 @@ export const PAGE_CLEAN = 2;
 
 export const FCW_RESET = 0x40;
 export const FCW_INIT = 0x37f;
+/** All exceptions masked. */
+export const MXCSR_RESET = 0x1f80;
 
 // ---- events (S_INJECT), VMX format ----
 export const EVENT_VALID = 0x80000000;

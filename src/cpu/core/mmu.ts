@@ -438,6 +438,30 @@ function storePart(address: u64, size: i32, value: u64): void {
   else storeSlow(linear, 8, value, tlb, false);
 }
 
+// @ts-ignore: decorator
+@inline export function ld128(linear: u64): v128 {
+  const e = entryOf(tlb, TLB_READ, linear);
+  return hit(e, linear, 16) ? v128.load(host(e, linear)) : load128Slow(linear);
+}
+// @ts-ignore: decorator
+@inline export function st128(linear: u64, value: v128): void {
+  const e = entryOf(tlb, TLB_WRITE, linear);
+  if (hit(e, linear, 16)) v128.store(host(e, linear), value);
+  else store128Slow(linear, value);
+}
+/** Two accesses of 8 bytes, the lower one first; MMIO sees both. */
+function load128Slow(linear: u64): v128 {
+  if (!addressCheck(linear, 16, false)) return i64x2.splat(0);
+  const low = ld64(linear);
+  if (failed()) return i64x2.splat(0);
+  return i64x2.replace_lane(i64x2.splat(<i64>low), 1, <i64>ld64(linear + 8));
+}
+function store128Slow(linear: u64, value: v128): void {
+  if (!probeWrite(linear, 16)) return;
+  st64(linear, <u64>i64x2.extract_lane(value, 0));
+  if (!failed()) st64(linear + 8, <u64>i64x2.extract_lane(value, 1));
+}
+
 /** Loads 1 << sizeLog2 bytes, zero-extended. */
 export function ldSized(linear: u64, sizeLog2: i32): u64 {
   switch (sizeLog2) {
