@@ -32,6 +32,18 @@ export type {
 } from './kvm/types.ts';
 // Check expectations; run one program or many.
 export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showVectors } from './lab/expect.ts';
+// kvm-unit-tests.
+export {
+  judgeOutput,
+  type KutArch,
+  type KutConfiguration,
+  type KutMachine,
+  type KutResult,
+  machineOf,
+  readUnittests,
+  skipReason,
+  treeArch,
+} from './lab/kut.ts';
 export {
   judge,
   type OpenedProgram,
@@ -66,6 +78,7 @@ export { createVm, type VmOptions } from './machine/machine.ts';
 export type {
   ApicStart,
   ApStart,
+  BoardKind,
   GuestReport,
   LapicView,
   MachineOptions,
@@ -74,7 +87,15 @@ export type {
   StartMode,
   VcpuView,
 } from './machine/types.ts';
-export type { LoadOptions, RegisterValues, ResolvedMachineOptions, RunOptions, Snapshot, Vm } from './machine/vm.ts';
+export type {
+  BootOptions,
+  LoadOptions,
+  RegisterValues,
+  ResolvedMachineOptions,
+  RunOptions,
+  Snapshot,
+  Vm,
+} from './machine/vm.ts';
 // Programs: sources, images, listings, expectation headers.
 export {
   type AssembleOptions,

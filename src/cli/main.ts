@@ -112,6 +112,45 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     );
 
   program
+    .command('boot')
+    .description('boot a Multiboot image on a PC, print its serial output, and exit with the status it reports')
+    .argument('<image>', 'Multiboot 1 image, e.g. *.flat of kvm-unit-tests')
+    .option('--smp <n>', 'number of virtual CPUs', wholeNumber)
+    .option('--append <args>', "the image's arguments")
+    .option('--initrd <file>', 'a module for the image: for kvm-unit-tests its environment, NAME=value lines')
+    .option('--mem <size>', 'guest RAM, default 128M')
+    .option(
+      '--cpu <features>',
+      'what CPUID shows, as for QEMU: +x2apic,-tsc-deadline; a model name in front is ignored',
+    )
+    .option('--kvm <era>', 'KVM version')
+    .addOption(vendor())
+    .addOption(seed())
+    .option('--timeout <seconds>', 'give up after this time, with exit code 124; default never', Number)
+    .option('--no-pit', 'a machine without PIT')
+    .option('--trace', "KVM's trace lines, and accesses that nobody answers, on stderr")
+    .addOption(json)
+    .action((image: string, options) =>
+      run(async (out) => (await import('./boot.ts')).bootCommand(image, options, out)),
+    );
+
+  program
+    .command('kut')
+    .description('run the configurations of a built kvm-unit-tests tree')
+    .argument('<dir>', 'the tree, configured for x86_64 or i386')
+    .option('--group <name>', 'only this group')
+    .addOption(new Option('--test <name>', 'only this configuration; repeat it or list several').argParser(collect))
+    .option('--all', 'also configurations marked as manual run only')
+    .option('--kvm <era>', 'KVM version')
+    .addOption(vendor())
+    .option('--jobs <n>', 'how many at a time; default the number of CPUs', wholeNumber)
+    .option('--timeout <seconds>', "instead of each configuration's own", Number)
+    .option('--tap', 'print TAP (Test Anything Protocol)')
+    .option('--results <file>', 'write a page of the results (Markdown)')
+    .addOption(json)
+    .action((dir: string, options) => run(async (out) => (await import('./kut.ts')).kutCommand(dir, options, out)));
+
+  program
     .command('replay')
     .description('replay recordings of a real KVM and print every case that comes out otherwise')
     .argument('<file...>', 'recordings (JSON lines) and folders with .jsonl files')
