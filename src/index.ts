@@ -13,6 +13,7 @@
 // What CPUs and KVM are made of.
 export type { Cpu, CpuOptions, CpuState, Vendor } from './cpu/cpu.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
+export { FEATURES, type Feature } from './cpu/features.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
@@ -35,6 +36,7 @@ export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showV
 // kvm-unit-tests.
 export {
   judgeOutput,
+  KUT_EXIT,
   type KutArch,
   type KutConfiguration,
   type KutMachine,

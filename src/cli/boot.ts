@@ -1,7 +1,7 @@
 /** `kvmscope boot`: a Multiboot image on a PC board, its serial output as it comes, and its status as the exit code. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { createVm, describeEnd, KvmscopeError, parseSize, type RunResult } from '../index.ts';
+import { createVm, describeEnd, FEATURES, type Feature, KvmscopeError, parseSize, type RunResult } from '../index.ts';
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document } from '../trace/json.ts';
 import { EXIT_FAILED, EXIT_INTERNAL } from './main.ts';
@@ -43,6 +43,42 @@ function memorySize(text: string): number {
   return size;
 }
 
+/** QEMU writes `-` for `_`, and tsc-deadline without `timer`. */
+function isNamed(feature: Feature, name: string): boolean {
+  const wanted = name.replaceAll('-', '_');
+  return feature.name === wanted || feature.name === `${wanted}_timer`;
+}
+
+/** Words of QEMU's -cpu that change nothing here. */
+const PASSED_OVER = /^(host-phys-bits|phys-bits|migratable|enforce|check|pmu|kvm)(=.*)?$/;
+
+/**
+ * The features that `--cpu` hides: `-name` and `name=off`. `+name` and `name=on` must be there; a model name in front and what concerns the
+ * host is passed over. The vendor is an option of its own.
+ */
+export function hiddenFeatures(text: string): string[] {
+  const [, ...words] = /^[+-]/.test(text) ? ['', ...text.split(',')] : text.split(',');
+  const hidden: string[] = [];
+  for (const word of words) {
+    if (PASSED_OVER.test(word) || word.startsWith('vendor=')) continue;
+    const [, sign, name = '', value] = /^([+-]?)([\w.-]+?)(?:=(on|off))?$/.exec(word) ?? [];
+    const off = sign === '-' || value === 'off';
+    if (name === '' || (sign === '' && value === undefined)) {
+      throw new KvmscopeError('usage', `--cpu: '${word}' is not understood; write +feature or -feature`);
+    }
+    const known = FEATURES.find((feature) => isNamed(feature, name));
+    // What the processor does not have is hidden anyway.
+    if (off && known !== undefined) hidden.push(known.name);
+    if (!off && known === undefined) {
+      throw new KvmscopeError(
+        'usage',
+        `--cpu: the processor has no feature '${name}'; kvmscope cpu lists those it has`,
+      );
+    }
+  }
+  return hidden;
+}
+
 export async function bootCommand(image: string, flags: BootFlags, output: Output): Promise<number> {
   const bytes = readFile(image, 'image');
   const initrd = flags.initrd === undefined ? undefined : readFile(flags.initrd, '--initrd');
@@ -54,6 +90,7 @@ export async function bootCommand(image: string, flags: BootFlags, output: Outpu
     vcpus: flags.smp ?? 1,
     pit: flags.pit,
     record: flags.trace === true,
+    ...(flags.cpu === undefined ? {} : { hiddenFeatures: hiddenFeatures(flags.cpu) }),
     ...(flags.mem === undefined ? {} : { memory: memorySize(flags.mem) }),
     ...(flags.kvm === undefined ? {} : { kvm: flags.kvm }),
     ...(flags.vendor === undefined ? {} : { vendor: flags.vendor }),

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
   judgeOutput,
+  KUT_EXIT,
   type KutArch,
   type KutConfiguration,
   type KutResult,
@@ -87,7 +88,7 @@ export async function kutCommand(dir: string, flags: KutFlags, output: Output): 
 }
 
 const skipped = (name: string, reason: string): KutResult => ({
-  ...judgeOutput(name, 77, '', reason, 0),
+  ...judgeOutput(name, KUT_EXIT.skip, '', reason, 0),
 });
 
 /** Runs `work` over the items, `jobs` at a time, and hands the results to `each` in the items' order. */

@@ -89,6 +89,12 @@ function parse(line: string): Feature {
 
 export const FEATURES: readonly Feature[] = TABLE.trim().split('\n').map(parse);
 
+/** The features of these names, or the first name that is none. */
+export function findFeatures(names: readonly string[]): readonly Feature[] | string {
+  const unknown = names.find((name) => FEATURES.every((feature) => feature.name !== name));
+  return unknown ?? FEATURES.filter(({ name }) => names.includes(name));
+}
+
 /** Names of the features that this vendor's processors show, as in the flags line of /proc/cpuinfo. */
 export const featureNames = (vendor: Vendor): string[] =>
   FEATURES.filter((feature) => feature.vendors.includes(vendor)).map(({ name }) => name);

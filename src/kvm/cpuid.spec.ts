@@ -5,7 +5,14 @@ import { type CpuidState, cpuid, defaultPvFeatures } from './cpuid.ts';
 import { resolveEra } from './eras.ts';
 import { bench, CPUID, R_RAX, R_RBX, R_RCX, R_RDX } from './spec-helper.ts';
 
-const state: CpuidState = { vendor: 'intel', vcpuId: 5, vcpuCount: 6, apicEnabled: true, pvFeatures: 0x800 };
+const state: CpuidState = {
+  vendor: 'intel',
+  vcpuId: 5,
+  vcpuCount: 6,
+  apicEnabled: true,
+  hidden: [],
+  pvFeatures: 0x800,
+};
 const amd: CpuidState = { ...state, vendor: 'amd' };
 const text = (...words: number[]): string => Buffer.from(Uint32Array.from(words).buffer).toString('latin1');
 

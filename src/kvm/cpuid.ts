@@ -3,7 +3,7 @@
  * `../cpu/features.ts` (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
  */
 import { MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
-import { featureBits } from '../cpu/features.ts';
+import { type Feature, featureBits } from '../cpu/features.ts';
 import type { Era } from './eras.ts';
 
 const LINEAR_BITS = 48;
@@ -70,6 +70,8 @@ export interface CpuidState {
   readonly apicEnabled: boolean;
   /** Leaf 0x40000001 EAX. */
   readonly pvFeatures: number;
+  /** What the VMM does not show. */
+  readonly hidden: readonly Feature[];
 }
 
 /** EAX, EBX, ECX, EDX of one leaf, unsigned. */
@@ -168,6 +170,23 @@ const features = (vendor: Vendor, func: number, index: number): CpuidLeaf =>
 const features1 = (vendor: Vendor, apicEnabled: boolean): number =>
   featureBits(vendor, 1, 0, 'edx') & (apicEnabled ? ~0 : ~EDX_APIC);
 
+/** Leaves whose contents depend on ECX, as far as features are concerned. */
+const WITH_INDEX: ReadonlySet<number> = new Set([7, 0xd]);
+
+/** A leaf without the bits of features that the VMM does not show (KVM_SET_CPUID2). */
+function hide(shown: CpuidLeaf, { vendor, hidden }: CpuidState, func: number, index: number): CpuidLeaf {
+  if (hidden.length === 0) return shown;
+  const registers = { eax: shown.eax, ebx: shown.ebx, ecx: shown.ecx, edx: shown.edx };
+  for (const feature of hidden) {
+    const { leaf, register, bit } = feature;
+    const repeated =
+      vendor === 'amd' && func === EXTENDED_BASE + 1 && leaf === 1 && register === 'edx' && (EDX_REPEATED >>> bit) & 1;
+    if ((leaf === func && (feature.index === index || !WITH_INDEX.has(func))) || repeated)
+      registers[register] = (registers[register] & ~(1 << bit)) >>> 0;
+  }
+  return { ...shown, ...registers };
+}
+
 /** Leaf 0xB: one thread per core, all cores in one package, EDX = x2APIC id at every level. */
 function topology({ vcpuId, vcpuCount }: CpuidState, index: number): CpuidLeaf {
   if (index === 0) return leaf(0, 1, (1 << 8) | index, vcpuId);
@@ -189,7 +208,7 @@ const brand = (from: number): CpuidLeaf =>
  */
 export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf {
   const known = LEAVES.get(func);
-  if (known !== undefined) return known(state, index);
+  if (known !== undefined) return hide(known(state, index), state, func, index);
   if (state.vendor === 'intel' && func > MAX_BASIC)
     return { ...topology(state, index), found: false, usedMaxBasic: true };
   return { ...EMPTY, found: false };

@@ -70,6 +70,8 @@ const LVT_MODE = 0x700;
 const LVT_LINT = (1 << 13) | (1 << 14) | (1 << 15);
 /** Timer mode: one-shot, periodic, TSC-deadline (CPUID.1 ECX bit 24 is set), reserved. */
 const LVTT_MODE = 3 << 17;
+/** The half of it that the TSC-deadline timer brings. */
+const LVTT_DEADLINE = 1 << 18;
 /** Flat model; any other value means cluster model to the map. */
 export const DFR_FLAT = 0xffffffff;
 export const DFR_CLUSTER = 0x0fffffff;
@@ -201,6 +203,8 @@ export class Lapic {
   pvUnhalted = false;
   /** Vector of the last change of ISR if that was an injection, else -1 (highest_isr_cache). */
   highestIsrCache = -1;
+  /** The guest's CPUID shows the TSC-deadline timer. */
+  showsDeadline = true;
   readonly timer: LapicTimer;
 
   readonly #era: Era;
@@ -634,8 +638,9 @@ export class Lapic {
   #writeLvt(offset: number, value: number): number {
     const writable = LVT_WRITABLE.get(offset);
     if (writable === undefined) return WRITE_FAULT;
-    this.registers[offset >> 4] = (this.swEnabled ? value : value | LVT_MASKED) & writable;
-    if (offset === APIC_LVTT && this.timer.setMode(value)) this.registers[TMICT] = 0;
+    const kept = offset === APIC_LVTT && !this.showsDeadline ? writable & ~LVTT_DEADLINE : writable;
+    this.registers[offset >> 4] = (this.swEnabled ? value : value | LVT_MASKED) & kept;
+    if (offset === APIC_LVTT && this.timer.setMode(value & kept)) this.registers[TMICT] = 0;
     return WRITE_DONE;
   }
 }

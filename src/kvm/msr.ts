@@ -104,7 +104,7 @@ const apicBase: MsrRow = {
     if ((value & reserved) !== 0n) return false;
     const enabled = (Number(value & 0xfffn) & APIC_BASE_EN) !== 0;
     const x2apic = (Number(value & 0xfffn) & APIC_BASE_EXTD) !== 0;
-    if (x2apic && !enabled) return false;
+    if (x2apic && (!enabled || !vcpu.showsX2apic)) return false;
     if (!host) {
       // x2APIC is entered from xAPIC only and left for disabled only (SDM vol. 3, figure 11-27).
       const { lapic } = vcpu;

@@ -18,6 +18,11 @@ export interface KvmOptions {
   readonly pit?: boolean;
   /** KVM_CAP_X2APIC_API flags: bit 0 32-bit ids, bit 1 broadcast quirk off. Default 0. */
   readonly x2apicApi?: number;
+  /**
+   * Features (names of `../cpu/features.ts`) that the VMM's CPUID does not show, though the processor has them. KVM then refuses what
+   * depends on them: the x2APIC bit of IA32_APIC_BASE, the TSC-deadline mode of LVTT.
+   */
+  readonly hiddenFeatures?: readonly string[];
   /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. Default false. */
   readonly enforcePvFeatures?: boolean;
   /** KVM PV feature bits the guest's CPUID leaf 0x40000001 EAX shows; default what the era's KVM reports. */

@@ -104,6 +104,9 @@ export interface VcpuSetup {
   readonly clock: VirtualClock;
   readonly exitTable: readonly VendorExit[];
   readonly lint0Reenabled: boolean;
+  /** The guest's CPUID shows the x2APIC, and the TSC-deadline timer. */
+  readonly showsX2apic: boolean;
+  readonly showsDeadline: boolean;
 }
 
 export class KvmVcpu {
@@ -117,6 +120,8 @@ export class KvmVcpu {
   readonly counters: Counters;
   /** vCPU id 0 is the bootstrap processor. */
   readonly bsp: boolean;
+  /** The guest's CPUID shows the x2APIC. */
+  readonly showsX2apic: boolean;
 
   /** MP_*. */
   mp: number;
@@ -169,7 +174,9 @@ export class KvmVcpu {
     this.apicId = setup.vcpuId;
     this.state = setup.state;
     this.bsp = setup.vcpuId === 0;
+    this.showsX2apic = setup.showsX2apic;
     this.lapic = new Lapic(setup.index, setup.vcpuId, setup.era, this.bsp, setup.lint0Reenabled, setup.clock);
+    this.lapic.showsDeadline = setup.showsDeadline;
     this.#clock = setup.clock;
     this.#apart = setup.clock.now - setup.state.steps;
     this.counters = new Counters(this.exitCounts, setup.exitTable);

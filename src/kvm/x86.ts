@@ -24,6 +24,7 @@ import {
   R_RIP,
   R_SEL,
   SEG_CS,
+  SHADOW_STI,
   WINDOW_INTERRUPT,
   WINDOW_NMI,
 } from '../cpu/core/layout.ts';
@@ -38,6 +39,7 @@ import type {
   RdmsrExit,
   WrmsrExit,
 } from '../cpu/exit.ts';
+import { type Feature, findFeatures } from '../cpu/features.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type ApicMap, FAST } from './apic-map.ts';
 import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
@@ -194,6 +196,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** Those that were accepted. */
   private accepted = 0;
 
+  private readonly hidden: readonly Feature[];
   /** Null: exits take no time. */
   private readonly costs: CostModel | null;
   private readonly disabledQuirks: number;
@@ -232,6 +235,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.cpu = cpu;
     this.vendor = cpu.vendor;
     this.costs = options.costs ?? null;
+    this.hidden = hiddenFeatures(options.hiddenFeatures ?? []);
     this.disabledQuirks = options.disabledQuirks ?? 0;
     this.inKernelApic = options.inKernelApic ?? true;
     this.exitHypercalls = options.exitHypercalls ?? 0;
@@ -260,7 +264,9 @@ export class Kvm implements HypercallContext, MsrContext {
       state.exceptionBitmap = 1 << VECTOR_UD;
       state.intercepts = INTERCEPT_PAUSE;
       const { clock, exitTable } = this;
-      return new KvmVcpu({ index, vcpuId, state, era, clock, exitTable, lint0Reenabled });
+      const shows = (name: string): boolean => this.hidden.every((feature) => feature.name !== name);
+      const setup = { index, vcpuId, state, era, clock, exitTable, lint0Reenabled };
+      return new KvmVcpu({ ...setup, showsX2apic: shows('x2apic'), showsDeadline: shows('tsc_deadline_timer') });
     });
     this.trace =
       options.observer === undefined ? null : new Observation(options.observer, this.exitTable, this.vcpus.length);
@@ -788,7 +794,9 @@ export class Kvm implements HypercallContext, MsrContext {
         this.trace?.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
         canInject = false;
       }
-      if (vcpu.nmiLatched > 0) state.window |= WINDOW_NMI;
+      // Behind STI the NMI window would open too early (vmx_enable_nmi_window).
+      if (vcpu.nmiLatched > 0)
+        state.window |= (state.interruptibility & SHADOW_STI) !== 0 ? WINDOW_INTERRUPT : WINDOW_NMI;
     }
     if (vcpu.picInterrupt) {
       if (canInject && vcpu.interruptAllowed) {
@@ -1385,6 +1393,7 @@ export class Kvm implements HypercallContext, MsrContext {
         vcpuCount: this.vcpus.length,
         apicEnabled: lapic.hwEnabled,
         pvFeatures: this.pvFeatures,
+        hidden: this.hidden,
       },
       func,
       index,
@@ -1662,6 +1671,12 @@ export class Kvm implements HypercallContext, MsrContext {
 }
 
 const gpaOf = (exit: MmioExit): bigint => join64(exit.gpaLo, exit.gpaHi);
+
+function hiddenFeatures(names: readonly string[]): readonly Feature[] {
+  const found = findFeatures(names);
+  if (typeof found !== 'string') return found;
+  throw new KvmscopeError('usage', `unknown processor feature "${found}"; kvmscope cpu lists those there are`);
+}
 
 /** vcpu_ids in index order, checked against the era's limit. */
 function checkedIds(ids: readonly number[] | undefined, count: number, era: Era): readonly number[] {

@@ -62,7 +62,7 @@ export interface KutResult extends KutCounts {
 const DEFAULT_TIMEOUT = 90;
 
 /** Exit statuses of images: what an image writes to the exit port. */
-export const KUT_EXIT = { pass: 0, skip: 77, timeout: 124 } as const;
+export const KUT_EXIT = { pass: 0, skip: 38, abort: 63, timeout: 124 } as const;
 
 /** Reads `DIR/x86/unittests.cfg`. Throws KvmscopeError('not-found') if there is none. */
 export function readUnittests(dir: string): KutConfiguration[] {
@@ -127,6 +127,7 @@ const HOST_FILES: ReadonlyMap<string, string> = new Map([
 /** Devices and machine types of QEMU parameters that the board does not have, and why that matters. */
 const MISSING: readonly (readonly [RegExp, string])[] = [
   [/intel-iommu/, 'no IOMMU'],
+  [/\+(svm|vmx)\b/, 'no nested virtualization'],
   [/hyperv-testdev|hv_passthrough|hv[-_]/, 'no Hyper-V interface'],
 ];
 
@@ -197,6 +198,8 @@ export function judgeOutput(name: string, status: number, output: string, messag
           ? said || 'the image skips itself'
           : found.fail > 0
             ? `${found.fail} of ${found.pass + found.fail} sub-results fail`
-            : `the image ends with status ${status}`;
+            : status === KUT_EXIT.abort
+              ? 'the image aborts'
+              : `the image ends with status ${status}`;
   return { name, status: verdict, reason, seconds, ...found };
 }

@@ -299,6 +299,7 @@ class Machine implements Vm {
       avic: options.avic,
       exitHypercalls: options.exitHypercalls,
       wallClock: options.wallClock,
+      hiddenFeatures: options.hiddenFeatures,
       ...(options.board === 'pc' ? { irqchip: true, pit: options.pit, costs: new CostModel() } : {}),
       ...(options.apicIds === undefined ? {} : { apicIds: options.apicIds }),
       ...(options.pvFeatures === undefined ? {} : { pvFeatures: options.pvFeatures }),

@@ -10,6 +10,7 @@ describe('resolveOptions', () => {
       vcpus: 1,
       board: 'bare',
       pit: true,
+      hiddenFeatures: [],
       mode: 'long64',
       memory: 16 * 2 ** 20,
       cpl: 0,

@@ -1,9 +1,11 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
 import { MAX_MEMORY, MAX_VCPUS } from '../cpu/cpu.ts';
+import { FEATURES, findFeatures } from '../cpu/features.ts';
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
 import { hardwareKind } from '../kvm/hardware-apic.ts';
 import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
+import { didYouMean } from '../program/suggest.ts';
 import { bootMemory, needsBootTables } from './boot-state.ts';
 import type { ApicStart, ApStart, BoardKind, MachineOptions, StartMode } from './types.ts';
 import type { ResolvedMachineOptions } from './vm.ts';
@@ -62,6 +64,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     vcpus,
     board,
     pit: options.pit ?? true,
+    hiddenFeatures: resolveFeatures(options.hiddenFeatures ?? []),
     mode,
     memory,
     cpl,
@@ -85,6 +88,13 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     ...(pvFeatures === undefined ? {} : { pvFeatures }),
     ...(options.onConsole === undefined ? {} : { onConsole: options.onConsole }),
   };
+}
+
+function resolveFeatures(names: readonly string[]): readonly string[] {
+  const found = findFeatures(names);
+  if (typeof found !== 'string') return found.map(({ name }) => name);
+  const known = FEATURES.map(({ name }) => name);
+  throw wrong(`there is no processor feature ${JSON.stringify(found)}${didYouMean(found, known)}`);
 }
 
 /** KVM_CAP_EXIT_HYPERCALL takes no other hypercall than MAP_GPA_RANGE. */

@@ -29,6 +29,8 @@ export type BoardKind = 'bare' | 'pc';
 export interface MachineOptions {
   /** Default `bare`. With `pc`, the defaults are `reset` for the mode and 128 MiB for the memory. */
   readonly board?: BoardKind;
+  /** Features (names of `src/cpu/features.ts`) that CPUID does not show. Default none. */
+  readonly hiddenFeatures?: readonly string[];
   /** Whether a `pc` has a PIT. Default true. */
   readonly pit?: boolean;
   /** Hears what the guest prints, as it comes. */
