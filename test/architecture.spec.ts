@@ -56,6 +56,7 @@ const text = ({ from, to }: Import): string => `${from} -> ${to}`;
 const MAY: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
   cpu: [],
+  unicorn: ['cpu'],
   program: ['cpu/registers.ts'],
   kvm: ['cpu'],
   machine: ['cpu', 'kvm', 'program'],

@@ -49,7 +49,7 @@ const SLICE = 200_000;
 let module: WebAssembly.Module | undefined;
 
 /** Compiles the core once per process. Throws KvmscopeError('build') if it has not been built. */
-function loadModule(): WebAssembly.Module {
+export function coreModule(): WebAssembly.Module {
   if (module) return module;
   let bytes: Uint8Array<ArrayBuffer>;
   try {
@@ -448,7 +448,7 @@ export class WasmCpu implements Cpu {
 
   /** A new engine; the core is compiled at the first call. */
   static createSync(options: CpuOptions): WasmCpu {
-    return new WasmCpu(loadModule(), options);
+    return new WasmCpu(coreModule(), options);
   }
   static async create(options: CpuOptions): Promise<WasmCpu> {
     return WasmCpu.createSync(options);

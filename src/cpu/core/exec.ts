@@ -898,7 +898,7 @@ function rdtsc(aux: bool): void {
     return;
   }
   if (reg(S_INTERCEPT) & INTERCEPT_RDTSC) {
-    leave(EXIT_RDTSC, 0, 0, 0);
+    leave(EXIT_RDTSC, aux ? 1 : 0, 0, 0);
     return;
   }
   const tsc = reg(R_TSC_OFFSET) + reg(S_STEPS) - <u64>stepsLeft;

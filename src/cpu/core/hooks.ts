@@ -54,14 +54,14 @@ function endsBlock(rec: usize): bool {
   return (load<u8>(rec, REC_FLAGS) & REC_END) != 0 || handler == H_JCC || handler == H_JMP_J || handler == H_CALL_J || handler == H_LOOP;
 }
 
-/** Bytes from the instruction of `rec` to the end of its block, as far as it has been decoded in one run. */
-function blockSize(rec: usize): i32 {
+/** From the instruction of `rec` to the end of its block, as far as it has been decoded in one run: bytes | instructions << 16. */
+export function blockSize(rec: usize): i32 {
   let size = 0;
   for (; ; rec += REC_BYTES) {
     const op = <i32>load<u16>(rec, REC_OP);
     if (op == OP_HOOK) continue;
     if (op == OP_NEXT || op == OP_CROSS) break;
-    size += <i32>load<u8>(rec, REC_LEN);
+    size += <i32>load<u8>(rec, REC_LEN) + 0x10000;
     if (endsBlock(rec)) break;
   }
   return size;

@@ -32,8 +32,24 @@ import {
 import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } from './exec';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { atHook, hookedOffset, resumeAt } from './hooks';
+import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
+/** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
+export function materializeFlags(): void {
+  flags();
+}
+/** For the same: steps of the budget that are left; 0 between runs. */
+export function unusedSteps(): i32 {
+  return stepsLeft;
+}
+/** The block that starts at `rip`: bytes | instructions << 16, or -1 if nothing can be fetched there. Only between runs. */
+export function blockAt(rip: u64): i32 {
+  selectVcpu(stateBaseOf);
+  const record = lookup(rip);
+  const bad = failed();
+  clearBrk();
+  return bad || record == 0 ? -1 : blockSize(record);
+}
 export { hookMap, startBlock, useHooks } from './hooks';
 export { setSparse } from './sparse';
 
@@ -696,5 +712,6 @@ export function run(vcpu: i32, budget: i32): i32 {
 
   flags();
   setReg(S_STEPS, reg(S_STEPS) - <u64>max(stepsLeft, 0));
+  setStepsLeft(0);
   return <i32>reg(S_EXIT_CODE);
 }

@@ -218,6 +218,7 @@ export const EXIT_SHUTDOWN = 11;
 export const EXIT_PAUSE = 12;
 /** MOV to or from CR8: Q0 = 0 write / 1 read, Q1 = GPR number, DATA = value written. */
 export const EXIT_CR8 = 13;
+/** Q0 = 1: RDTSCP. */
 export const EXIT_RDTSC = 14;
 export const EXIT_INVLPG = 15;
 export const EXIT_MOV_CR3 = 16;
@@ -250,6 +251,8 @@ export const ACCESS_GRANTED = 4;
 export const PAGE_FRAME = 0xffffff;
 export const PAGE_ASK = 0x1000000;
 export const PAGE_MMIO = 0x2000000;
+/** The page has moved to this frame: translations are void. */
+export const PAGE_MOVED = 0x4000000;
 
 /** What the hook import is called for: the instruction, and the block that starts with it. */
 export const HOOK_CODE = 1;

@@ -7,11 +7,11 @@
 // again, which then passes as many accesses, in their order, as were granted.
 
 import {
-  ACCESS_EXEC, ACCESS_GRANTED, ACCESS_KIND_SHIFT, ACCESS_READ, ACCESS_SECOND, ACCESS_WRITE, EXIT_ACCESS, PAGE_ASK, PAGE_CODE, PAGE_FRAME, PAGE_MMIO,
+  ACCESS_EXEC, ACCESS_GRANTED, ACCESS_KIND_SHIFT, ACCESS_READ, ACCESS_SECOND, ACCESS_WRITE, EXIT_ACCESS, PAGE_ASK, PAGE_CODE, PAGE_FRAME, PAGE_MMIO, PAGE_MOVED,
   S_GRANTS,
 } from './layout';
 import {
-  BRK_LOOKUP, TLB_BASE, TLB_READ, TLB_WRITE, failed, leave, longMode, reg, setBrk, setReg, st, tlb, liveVersion,
+  BRK_LOOKUP, TLB_BASE, TLB_READ, TLB_WRITE, failed, flushTlb, leave, longMode, reg, setBrk, setReg, st, tlb, liveVersion,
 } from './state';
 import { pageAttr, ramBase } from './memory';
 import { READ, WRITE, entryOf, fill, mmioRead, mmioWrite, truncate, walk, walked } from './mmu';
@@ -41,9 +41,11 @@ export function grantsDone(): void {
   passed = 0;
 }
 
-// @ts-ignore: decorator
-@inline function ask(address: u64, access: i32): i32 {
-  return page(<u32>(address >> 12), <u32>(address >> 44), access);
+function ask(address: u64, access: i32): i32 {
+  const answer = page(<u32>(address >> 12), <u32>(address >> 44), access);
+  if (answer < 0 || (answer & PAGE_MOVED) == 0) return answer;
+  flushTlb();
+  return answer & ~PAGE_MOVED;
 }
 
 /** Wasm address of a datum of the page tables, 0 if there is no RAM. */
