@@ -4,6 +4,7 @@
  */
 import { createVm, type Vm } from '../../src/index.ts';
 import { measure, type Row, type Workload } from './measure.ts';
+import { snapshotWorkloads } from './snapshots.ts';
 
 const STEPS = 4_000_000;
 const TRIPS = 400_000;
@@ -186,6 +187,7 @@ async function main(): Promise<void> {
       run: () => exits(icr, TRIPS * 3),
     },
     { name: 'cpuid', unit: 'round trip', against: 'vmcall, PV IPI to one', run: () => exits(cpuid, TRIPS) },
+    ...(await snapshotWorkloads()),
   ];
   const rows = measure(workloads, rounds);
   if (args.includes('--json')) {
