@@ -1,60 +1,38 @@
 /**
  * The core against the processor of this machine: the same instructions, registers and memory in user mode, the same outcome. Needs Linux on
- * x86-64 and gcc. KVMSCOPE_NATIVE_CASES sets the number of cases, KVMSCOPE_NATIVE_SEED the first seed.
+ * x86-64 and gcc. KVMSCOPE_NATIVE_CASES sets the number of cases, KVMSCOPE_NATIVE_SEED the first seed. `npm run verify:cpu` is the full run.
  *
  * Not compared: the handlers of LEFT_OUT (cases.ts), flags and results that the manual leaves undefined, and what differs by vendor:
  * 66 on near branches in 64-bit mode, F2/F3 on LOOPcc, LOCK VERW, UD0's ModRM, which of two faults of a CALL or CMPS comes first, canonical checks
  * with an FS or GS base, and branches that end at a code segment's limit.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { Cases, decimalCases, divisionCases, makeImage } from './cases.ts';
-import { differences, report, stateDifferences } from './compare.ts';
-import { FORMS, formsOf, LEFT_OUT } from './forms.ts';
+import { type Cases, decimalCases, divisionCases, makeImage } from './cases.ts';
+import { stateDifferences } from './compare.ts';
+import { batches, compare, lackingForms } from './comparison.ts';
+import { type Form, formsOf, LEFT_OUT } from './forms.ts';
 import { fxState } from './fp-values.ts';
 import { BITS, CODE16, COMPAT32, LONG, type Mode, type NativeCase } from './layout.ts';
-import { Model } from './model.ts';
-import { compile, execute, features, unavailable, vendor } from './processor.ts';
+import { compile, execute, unavailable } from './processor.ts';
 import { Random } from './random.ts';
 
 const TOTAL = Number(process.env.KVMSCOPE_NATIVE_CASES ?? 60_000);
 const SEED = Number(process.env.KVMSCOPE_NATIVE_SEED ?? 1);
-const BATCH = 10_000;
 const SHOWN = 5;
 
 const reason = unavailable();
 if (reason) console.warn(`NOT RUN: the core is not compared with a processor, which ${reason}`);
 
-const lacking = FORMS.filter((form) => !reason && form.feature !== undefined && !features().has(form.feature));
+const lacking = reason ? [] : lackingForms();
 if (lacking.length > 0) {
   const names = lacking.map((form) => `${form.row.mnemonic} (${form.feature})`);
   console.warn(`NOT RUN: this processor lacks ${names.join(', ')}`);
 }
 
-/** Runs cases of one mode on both; the reports of those that differ. */
-function compare(mode: Mode, seed: number, cases: readonly NativeCase[]): string[] {
-  const image = makeImage(seed);
-  const model = new Model(mode, vendor(), image);
-  return execute(image, cases).flatMap((native, n) => {
-    const one = cases[n] as NativeCase;
-    // Every eighth is single-stepped by RFLAGS.TF in the core too.
-    const lines = differences(one, native, model.run(one, n % 8 === 0));
-    return lines.length > 0 ? [`case ${n} of seed ${seed}: ${report(one, lines)}`] : [];
-  });
-}
-
-/** Draws `total` cases of a mode in batches, each with its own seed and memory, and compares them. */
+/** Draws `total` cases of a mode and compares them. */
 function disagreements(mode: Mode, total: number, draw: (cases: Cases) => NativeCase | undefined): string[] {
-  const reports: string[] = [];
-  for (let done = 0, seed = SEED; done < total; done += BATCH, seed++) {
-    const source = new Cases(seed, (form) => !lacking.includes(form));
-    const cases: NativeCase[] = [];
-    while (cases.length < Math.min(BATCH, total - done)) {
-      const drawn = draw(source);
-      if (drawn) cases.push(drawn);
-    }
-    reports.push(...compare(mode, seed, cases));
-  }
-  return reports;
+  const wanted = (form: Form): boolean => !lacking.includes(form);
+  return [...batches(SEED, total, wanted, draw)].flatMap(({ seed, cases }) => compare(mode, seed, cases));
 }
 
 function none(reports: readonly string[]): void {

@@ -1,0 +1,102 @@
+/** Debian's Unicorn library as a third voice: what it says of cases that the processor and the core have run. */
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { deserialize, serialize } from 'node:v8';
+import { differences } from './compare.ts';
+import { PRIVILEGED } from './forms.ts';
+import { CODE, CODE_BYTES, CODE16, COMPAT32, DONE, type Image, type NativeCase, type Outcome } from './layout.ts';
+
+const RUNNER = fileURLToPath(new URL('unicorn-runner.ts', import.meta.url));
+/** The vector of a case that the library did not survive. */
+export const DIED = 0x300;
+
+/** Why Unicorn cannot be asked here, or undefined if it can. */
+export function unicornUnavailable(): string | undefined {
+  try {
+    const koffi = createRequire(import.meta.url)('koffi') as { load(path: string): { unload(): void } };
+    koffi.load('libunicorn.so.2').unload();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return code === 'MODULE_NOT_FOUND' ? 'needs the npm package koffi' : `needs libunicorn.so.2 (${message})`;
+  }
+  return undefined;
+}
+
+/** Handlers that Unicorn 2.0.1 is known to do differently, and how. */
+export const UNICORN_DIFFERS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries([...PRIVILEGED].map((handler) => [handler, 'runs at CPL 0'])),
+  POPF: 'runs at CPL 0',
+  ...{ LAR: 'has no GDT', LSL: 'has no GDT', VERR: 'has no GDT', VERW: 'has no GDT' },
+  ...{ MOV_ES: 'has no selectors', PUSH_SEG: 'has no selectors' },
+  TEST_EI: 'F6 /1 and F7 /1 are #UD',
+  NOP: 'register forms of 0F 18 are #UD',
+  CLFLUSH: 'does not look at the address',
+  ...{ MOVBE_GM: 'is #UD', MOVBE_MG: 'is #UD' },
+  ENTER: 'does not probe the new top of the stack',
+  RET_I: 'takes the immediate for signed',
+  ...{ LAHF: 'uses SPL for AH behind a REX prefix', SAHF: 'uses SPL for AH behind a REX prefix' },
+  CMPXCHG: 'clears the upper half of a 32-bit destination that it does not write',
+  ...{ BSF: 'clears the upper half of what it does not write', BSR: 'clears the upper half of what it does not write' },
+  ...{ PDEP: 'has dirty upper halves in 32-bit forms', PEXT: 'has dirty upper halves in 32-bit forms' },
+  ...{ BZHI: 'has dirty upper halves in 32-bit forms', BEXTR: 'has dirty upper halves in 32-bit forms' },
+  ADX: 'takes F3 behind 66 for 66',
+  POPCNT: 'is #UD with an operand size of 16 bits',
+  BLS: 'has the wrong CF after BLSI',
+  MULX: 'has dirty upper halves in 32-bit forms',
+  ...{ SHLD_I: 'is wrong for some counts', SHLD_CL: 'is wrong for some counts' },
+  ...{ SHRD_I: 'is wrong for some counts', SHRD_CL: 'is wrong for some counts' },
+};
+
+/** Why a case cannot be put to Unicorn, or undefined if it can. */
+export function unsuitable(c: NativeCase): string | undefined {
+  const has = (...bytes: number[]): boolean => c.bytes.some((byte) => bytes.includes(byte));
+  if (c.mode === CODE16) return 'has no 16-bit protected mode to set up';
+  if (c.mode === COMPAT32 && has(0x2e, 0x64, 0x65)) return 'has only flat segments';
+  if (c.at + c.bytes.length > CODE_BYTES - 16) return 'reads ahead of an instruction at the end of a page';
+  if (has(0xf0)) return 'takes LOCK where it is not allowed';
+  if (c.step && has(0xf2, 0xf3)) return 'counts a repeated instruction as one';
+  return undefined;
+}
+
+/** Faults of memory accesses: Unicorn has one error for all of them. */
+const isAccessFault = (vector: number): boolean => vector >= 12 && vector <= 14;
+
+/** What differs between Unicorn and another outcome, as far as Unicorn can tell: of an exception the vector alone. */
+export function unicornDifferences(c: NativeCase, unicorn: Outcome, other: Outcome): string[] {
+  if (other.trap !== DONE) {
+    if (unicorn.trap === other.trap || (isAccessFault(unicorn.trap) && isAccessFault(other.trap))) return [];
+    // Its code pages are writable.
+    if (other.trap === 14 && other.error & 2 && other.cr2 >= CODE - 16 && other.cr2 < CODE + CODE_BYTES) return [];
+    return [`trap: processor 0x${other.trap.toString(16)}, core 0x${unicorn.trap.toString(16)}`];
+  }
+  // It looks for the next instruction before it stops.
+  return differences(c, other, isAccessFault(unicorn.trap) ? { ...unicorn, trap: DONE } : unicorn);
+}
+
+/** Executes the cases on Unicorn. A case that kills the library has the vector DIED. */
+export function ask(image: Image, cases: readonly NativeCase[]): Outcome[] {
+  const outcomes: Outcome[] = [];
+  while (outcomes.length < cases.length) {
+    const result = spawnSync(process.execPath, ['--import', 'tsx', RUNNER], {
+      input: serialize({ image, cases: cases.slice(outcomes.length) }),
+      maxBuffer: 2 ** 30,
+      timeout: 600_000,
+    });
+    const { stdout, stderr, status } = result;
+    let at = 0;
+    while (at + 4 <= stdout.length) {
+      const length = stdout.readUInt32LE(at);
+      if (at + 4 + length > stdout.length) break;
+      outcomes.push(deserialize(stdout.subarray(at + 4, at + 4 + length)) as Outcome);
+      at += 4 + length;
+    }
+    if (status === 0) break;
+    if (status !== null) throw new Error(`the Unicorn runner ended with ${status}: ${stderr}`);
+    outcomes.push({
+      ...{ trap: DIED, error: 0, cr2: 0n, rip: 0n, rflags: 0, registers: new BigUint64Array(16) },
+      ...{ changed: 0, hash: 0, words: [] },
+    });
+  }
+  return outcomes;
+}
