@@ -85,6 +85,7 @@ export async function bootCommand(image: string, flags: BootFlags, output: Outpu
   const timeout = flags.timeout ?? 0;
   if (!Number.isFinite(timeout) || timeout < 0)
     throw new KvmscopeError('usage', '--timeout must be a number of seconds');
+  const lines = new Lines(output);
   const vm = await createVm({
     board: 'pc',
     vcpus: flags.smp ?? 1,
@@ -95,7 +96,7 @@ export async function bootCommand(image: string, flags: BootFlags, output: Outpu
     ...(flags.kvm === undefined ? {} : { kvm: flags.kvm }),
     ...(flags.vendor === undefined ? {} : { vendor: flags.vendor }),
     ...(flags.seed === undefined ? {} : { seed: flags.seed }),
-    ...(flags.json ? {} : { onConsole: lines(output) }),
+    ...(flags.json ? {} : { onConsole: lines.print }),
   });
   vm.boot(bytes, {
     name: basename(image),
@@ -110,6 +111,7 @@ export async function bootCommand(image: string, flags: BootFlags, output: Outpu
   do {
     run = vm.run({ budget: flags.trace ? TRACE_SLICE : SLICE });
     steps += run.steps;
+    lines.flush();
     if (!flags.trace) continue;
     for (const line of ftraceLines(run)) output.err(`${line}\n`);
     for (; notes < run.notes.length; notes++) output.err(`kvmscope: ${run.notes[notes]}\n`);
@@ -125,14 +127,23 @@ export async function bootCommand(image: string, flags: BootFlags, output: Outpu
 }
 
 /** Passes text on line by line: each write of a character would be a system call. */
-function lines(output: Output): (text: string) => void {
-  let line = '';
-  return (text) => {
-    line += text;
-    if (!text.endsWith('\n')) return;
-    output.out(line.replaceAll('\r', ''));
-    line = '';
+class Lines {
+  readonly #output: Output;
+  #line = '';
+
+  constructor(output: Output) {
+    this.#output = output;
+  }
+
+  readonly print = (text: string): void => {
+    this.#line += text;
+    if (text.endsWith('\n')) this.flush();
   };
+
+  flush(): void {
+    this.#output.out(this.#line.replaceAll('\r', ''));
+    this.#line = '';
+  }
 }
 
 /** The exit code of a run, and a line about an end that is not the image's own. */
