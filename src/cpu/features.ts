@@ -22,18 +22,18 @@ export interface Feature {
 }
 
 const TABLE = `
-1:ecx 0 | pni | none |
-1:ecx 1 | pclmulqdq | none |
+1:ecx 0 | pni | both |
+1:ecx 1 | pclmulqdq | both |
 1:ecx 3 | monitor | none |
-1:ecx 9 | ssse3 | none |
+1:ecx 9 | ssse3 | both |
 1:ecx 13 | cx16 | both |
-1:ecx 19 | sse4_1 | none |
-1:ecx 20 | sse4_2 | none |
+1:ecx 19 | sse4_1 | both |
+1:ecx 20 | sse4_2 | both |
 1:ecx 21 | x2apic | both | local APIC by MSRs
 1:ecx 22 | movbe | both |
 1:ecx 23 | popcnt | both |
 1:ecx 24 | tsc_deadline_timer | both | IA32_TSC_DEADLINE
-1:ecx 25 | aes | none |
+1:ecx 25 | aes | both |
 1:ecx 30 | rdrand | both |
 1:ecx 31 | hypervisor | both | runs under KVM
 1:edx 3 | pse | both | 4-MiB pages
@@ -46,9 +46,9 @@ const TABLE = `
 1:edx 13 | pge | both | global pages
 1:edx 15 | cmov | both |
 1:edx 19 | clflush | both |
-1:edx 23 | mmx | none |
-1:edx 25 | sse | none |
-1:edx 26 | sse2 | none |
+1:edx 23 | mmx | both |
+1:edx 25 | sse | both |
+1:edx 26 | sse2 | both |
 7:ebx 3 | bmi1 | both |
 7:ebx 8 | bmi2 | both |
 7:ebx 18 | rdseed | both |

@@ -12,6 +12,7 @@ import { setArithFlags } from './flags';
 import { ld128, ld16, ld32, ld64, probeWrite, st128, st32, st64, st8 } from './mmu';
 import { MORE_MMX, MORE_SSE, MORE_UNALIGNED, REC_E, REC_G, REC_HANDLER, REC_IMM, REC_MORE, REC_REG, REC_SEG, REC_SIZE, REC_SUB } from './record';
 import { address, addressMask, effectiveAddress, inMemory, operandAddress, putAt, readE, writeE } from './operand';
+import { sseFloat, usesMmx } from './sse-float';
 import { compareStrings } from './sse-strings';
 import { aesDecrypt, aesEncrypt, aesInvMixColumns, aesKeygenAssist, multiplyCarryless } from './aes';
 
@@ -501,10 +502,11 @@ function getFrom(at: usize, size: i32): u64 {
 
 /** Executes the instruction of a record whose row has the attribute mmx or sse. */
 export function simd(rec: usize): void {
-  const more = load<u8>(rec, REC_MORE);
-  if (!simdReady(more)) return;
   const handler = <i32>load<u16>(rec, REC_HANDLER);
   const sub = <i32>load<u8>(rec, REC_SUB);
+  let more = load<u8>(rec, REC_MORE);
+  if (more & MORE_MMX && !usesMmx(rec, handler, sub)) more &= ~MORE_MMX;
+  if (!simdReady(more)) return;
   const imm = <i32>load<i64>(rec, REC_IMM);
   switch (handler) {
     case H.H_MOV_WV: storeFrom(rec, sub); break;
@@ -542,6 +544,11 @@ export function simd(rec: usize): void {
       enterMmx();
       setReg(R_FTW, 0);
       return;
+    case H.H_ADDF: case H.H_SUBF: case H.H_MULF: case H.H_DIVF: case H.H_MINF: case H.H_MAXF: case H.H_SQRTF: case H.H_CMPF:
+    case H.H_ROUNDF: case H.H_RCPF: case H.H_RSQRTF: case H.H_HADDF: case H.H_HSUBF: case H.H_ADDSUBF: case H.H_DPF: case H.H_COMISF:
+    case H.H_CVT_VW: case H.H_CVT_VE: case H.H_CVT_GW: case H.H_CVT_VQ: case H.H_CVT_PW:
+      sseFloat(rec, handler, sub, imm);
+      return;
     default: regular(rec, handler, sub, imm); break;
   }
   if (more & MORE_MMX && !failed()) enterMmx();
@@ -549,10 +556,6 @@ export function simd(rec: usize): void {
 
 /** Instructions on vectors alone: operands by sub, see opcodes/simd.ts. */
 function regular(rec: usize, handler: i32, sub: i32, imm: i32): void {
-  if (handler == H.H_UD) {
-    raise(UD);
-    return;
-  }
   switch (sub) {
     case 1: {
       const b = readW(rec);

@@ -131,7 +131,7 @@ function formOfRow(row: OpcodeRow): Form {
     kinds: kindsOf(row),
     alignment: /^F?XSAVE|^FXRSTOR|^XRSTOR/.test(handler)
       ? 16
-      : rm?.size === 'dq' && !attributes.includes('unaligned')
+      : /^(dq|ps|pd)$/.test(rm?.size ?? '') && !attributes.includes('unaligned')
         ? 16
         : 1,
     feature: attributes.find((attribute) => attribute.startsWith('f:'))?.slice(2),
@@ -167,6 +167,8 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SMSW: 'the kernel emulates it under UMIP',
   SYSEXIT: 'depends on the vendor',
   X87: 'not in the core',
+  RCPF: 'an approximation that differs by processor',
+  RSQRTF: 'an approximation that differs by processor',
   RDRAND: 'random',
   RDPID: 'depends on which processor runs it',
 };
