@@ -178,6 +178,8 @@ export const MSRS: readonly MsrRow[] = [
   ignored(0x79, 'IA32_UCODE_WRITE'),
   microcode,
   readOnly(0xfe, 'MTRRcap', () => 0x508n),
+  // Without a virtual PMU its counters take everything and count nothing (kvm_set_msr_common).
+  ...[0, 1].flatMap((n) => [ignored(0xc1 + n, `P6_PERFCTR${n}`), ignored(0x186 + n, `P6_EVNTSEL${n}`)]),
   inCpu(0x174, 'IA32_SYSENTER_CS', R.R_SYSENTER_CS),
   inCpu(0x175, 'IA32_SYSENTER_ESP', R.R_SYSENTER_ESP, isCanonical),
   inCpu(0x176, 'IA32_SYSENTER_EIP', R.R_SYSENTER_EIP, isCanonical),
@@ -201,6 +203,10 @@ export const MSRS: readonly MsrRow[] = [
   inCpu(0xc0000101, 'GS_BASE', R.R_BASE + R.SEG_GS, isCanonical),
   inCpu(0xc0000102, 'KERNEL_GS_BASE', R.R_KERNEL_GS_BASE, isCanonical),
   inCpu(0xc0000103, 'TSC_AUX', R.R_TSC_AUX, (value) => value <= MASK32),
+  ...[0, 1, 2, 3].flatMap((n) => [
+    ignored(0xc0010000 + n, `K7_EVNTSEL${n}`),
+    ignored(0xc0010004 + n, `K7_PERFCTR${n}`),
+  ]),
   ignored(0xc0010010, 'AMD64_SYSCFG'),
   ignored(0xc0010015, 'K7_HWCR'),
   ignored(0xc0010055, 'K8_INT_PENDING_MSG'),

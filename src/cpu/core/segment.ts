@@ -272,7 +272,8 @@ function nullInner(seg: i32, newCpl: i32): void {
   const attr = reg32(R_ATTR + seg);
   if (attr & ATTR_UNUSABLE) return;
   if ((attr & (ATTR_CODE | ATTR_CE)) == (ATTR_CODE | ATTR_CE)) return;
-  if (<i32>((attr >> 5) & 3) < newCpl) setNull(seg, 0, 0);
+  // The hidden base stays, and in 64-bit mode those of FS and GS stay in use.
+  if (<i32>((attr >> 5) & 3) < newCpl) setSegment(seg, 0, reg(R_BASE + seg), reg32(R_LIMIT + seg), ATTR_UNUSABLE);
 }
 
 // ---- code segments as targets ----
