@@ -24,7 +24,7 @@ interface CoreExports {
   setSparse(on: number, virtual: number): void;
   hookMap(): number;
   useHooks(kinds: number): void;
-  startBlock(): void;
+  startBlock(end: bigint): void;
   blockAt(rip: bigint): number;
   materializeFlags(): void;
   unusedSteps(): number;

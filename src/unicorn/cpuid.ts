@@ -1,7 +1,9 @@
 /**
  * CPUID of the CPU models of ctl_set_cpu_model(): vendor, family, model and stepping are those of QEMU's definitions; the features
- * are what the core executes, whatever the model.
+ * are what the core has, whatever the model.
  */
+import { type CpuidRegister, FEATURES } from '../cpu/features.ts';
+
 type Vendor = 'GenuineIntel' | 'AuthenticAMD' | 'HygonGenuine';
 type Model = readonly [name: string, vendor: Vendor, family: number, model: number, stepping: number];
 
@@ -50,16 +52,20 @@ const MODELS: readonly Model[] = [
   ['EPYC Rome', A, 23, 49, 0],
 ];
 
-const bits = (...numbers: number[]): number => numbers.reduce((mask, bit) => (mask | (1 << bit)) >>> 0, 0);
-/** Leaf 1 EDX: FPU DE PSE TSC MSR PAE CX8 SEP PGE CMOV CLFSH MMX FXSR SSE SSE2. */
-const EDX1 = bits(0, 2, 3, 4, 5, 6, 8, 11, 13, 15, 19, 23, 24, 25, 26);
-/** Leaf 1 ECX: SSE3 SSSE3 CX16 SSE4.1 SSE4.2 MOVBE POPCNT RDRAND. */
-const ECX1 = bits(0, 9, 13, 19, 20, 22, 23, 30);
-/** Leaf 7 EBX: FSGSBASE BMI1 BMI2 RDSEED ADX. */
-const EBX7 = bits(0, 3, 8, 18, 19);
-/** Leaf 0x80000001 EDX: SYSCALL NX RDTSCP LM; ECX: LAHF LZCNT. */
-const EDX81 = bits(11, 20, 27, 29);
-const ECX81 = bits(0, 5);
+/** Features of a whole machine, which an engine is not. */
+const ABSENT = ['apic', 'x2apic', 'tsc_deadline_timer', 'hypervisor', 'monitor'];
+
+function featureBits(vendor: Vendor, long: boolean, leaf: number, register: CpuidRegister): number {
+  const maker = vendor === I ? 'intel' : 'amd';
+  let bits = 0;
+  for (const feature of FEATURES) {
+    const { name, vendors } = feature;
+    if (feature.leaf !== leaf || feature.index !== 0 || feature.register !== register || !vendors.includes(maker))
+      continue;
+    if (!ABSENT.includes(name) && (long || name !== 'lm')) bits |= 1 << feature.bit;
+  }
+  return bits;
+}
 
 const MAX_BASIC = 7;
 const MAX_EXTENDED = 0x80000008;
@@ -68,7 +74,7 @@ const word = (text: string, at: number): number =>
   [3, 2, 1, 0].reduce((value, i) => value * 256 + (text.charCodeAt(at + i) || 0), 0);
 
 /** EAX of leaf 1. */
-export function signature(model: number): number {
+function signature(model: number): number {
   const [, , family, number, stepping] = MODELS[model];
   const extended = Math.max(0, family - 15);
   return (extended << 20) | ((number >> 4) << 16) | (Math.min(family, 15) << 8) | ((number & 15) << 4) | stepping;
@@ -82,17 +88,18 @@ export function cpuid(
   long: boolean,
 ): readonly [number, number, number, number] {
   const [name, vendor] = MODELS[model];
+  const features = (register: CpuidRegister): number => featureBits(vendor, long, leaf, register);
   switch (leaf) {
     case 0:
       return [MAX_BASIC, word(vendor, 0), word(vendor, 8), word(vendor, 4)];
     case 1:
-      return [signature(model), 0x00010800, ECX1, EDX1];
+      return [signature(model), 0x00010800, features('ecx'), features('edx')];
     case 7:
-      return subleaf === 0 ? [0, EBX7, 0, 0] : [0, 0, 0, 0];
+      return subleaf === 0 ? [0, features('ebx'), features('ecx'), features('edx')] : [0, 0, 0, 0];
     case 0x80000000:
       return [MAX_EXTENDED, word(vendor, 0), word(vendor, 8), word(vendor, 4)];
     case 0x80000001:
-      return [signature(model), 0, ECX81, long ? EDX81 : EDX81 & ~bits(29)];
+      return [signature(model), 0, features('ecx'), features('edx')];
     case 0x80000002:
     case 0x80000003:
     case 0x80000004: {

@@ -666,7 +666,23 @@ export class Unicorn {
   ): T.Hook;
   hook_add<D = unknown>(
     type: 2,
-    callback: T.InstructionCallback<Unicorn, D> | T.InCallback<Unicorn, D> | T.OutCallback<Unicorn, D>,
+    callback: T.InstructionCallback<Unicorn, D>,
+    user_data: D | undefined,
+    begin: Address | undefined,
+    end: Address | undefined,
+    extra: number,
+  ): T.Hook;
+  hook_add<D = unknown>(
+    type: 2,
+    callback: T.InCallback<Unicorn, D>,
+    user_data: D | undefined,
+    begin: Address | undefined,
+    end: Address | undefined,
+    extra: number,
+  ): T.Hook;
+  hook_add<D = unknown>(
+    type: 2,
+    callback: T.OutCallback<Unicorn, D>,
     user_data: D | undefined,
     begin: Address | undefined,
     end: Address | undefined,
@@ -895,6 +911,7 @@ export class Unicorn {
     let code: number = C.ERR_OK;
     try {
       this.setStops(u64(until));
+      this.previousBlock = undefined;
       this.startBlock();
       code = this.loop(count, Number(this.timeout) / 1000);
     } finally {
@@ -946,8 +963,7 @@ export class Unicorn {
 
   /** The next instruction starts a block and is hooked even if it was the last one asked about. */
   private startBlock(): void {
-    this.core.exports.startBlock();
-    this.previousBlock = undefined;
+    this.core.exports.startBlock((BigInt(this.stopHi) << 32n) | BigInt(this.stopLo));
   }
 
   /** Forgets an instruction that is not to be finished, and steps that a thrown exception left over. */
@@ -1166,7 +1182,7 @@ export class Unicorn {
   private interrupt(vector: number, errorCode: number | null, address: bigint): number {
     if (vector === UD) return this.undefinedInstruction();
     this.exception = { vector, error_code: errorCode, address };
-    this.core.exports.startBlock();
+    this.startBlock();
     let caught = false;
     for (const hook of this.hooks) {
       if (hook.deleted || !(hook.types & C.HOOK_INTR)) continue;
@@ -1186,7 +1202,7 @@ export class Unicorn {
       return CONTINUE;
     }
     this.exception = { vector: UD, error_code: null, address: 0n };
-    this.core.exports.startBlock();
+    this.startBlock();
     for (const hook of this.hooks) {
       if (hook.deleted || !(hook.types & C.HOOK_INSN_INVALID)) continue;
       if (hook.call(this, hook.data) === true) return CONTINUE;

@@ -35,8 +35,11 @@ export function useHooks(wanted: i32): void {
 /** Linear address that continues the current block; a block starts at any other. */
 let blockNext: u64 = 0;
 let inBlock: bool = false;
-/** The next instruction starts a block and meets its hook. */
-export function startBlock(): void {
+/** Linear address at which the host stops: a block ends before it. */
+let blockEnd: u64 = 0;
+/** The next instruction starts a block and meets its hook; blocks end before `end`. */
+export function startBlock(end: u64): void {
+  blockEnd = end;
   inBlock = false;
   resume = false;
 }
@@ -55,14 +58,14 @@ function endsBlock(rec: usize): bool {
 }
 
 /** From the instruction of `rec` to the end of its block, as far as it has been decoded in one run: bytes | instructions << 16. */
-export function blockSize(rec: usize): i32 {
+export function blockSize(rec: usize, start: u64): i32 {
   let size = 0;
   for (; ; rec += REC_BYTES) {
     const op = <i32>load<u16>(rec, REC_OP);
     if (op == OP_HOOK) continue;
     if (op == OP_NEXT || op == OP_CROSS) break;
     size += <i32>load<u8>(rec, REC_LEN) + 0x10000;
-    if (endsBlock(rec)) break;
+    if (endsBlock(rec) || start + <u64>(size & 0xffff) == blockEnd) break;
   }
   return size;
 }
@@ -79,17 +82,19 @@ export function atHook(rip: u64, rec: usize): i32 {
   let block = 0;
   if (wanted & HOOK_BLOCK) {
     if (inBlock && linear == blockNext) wanted &= ~HOOK_BLOCK;
-    else block = blockSize(rec);
+    else block = blockSize(rec, linear);
     blockNext = linear + size;
     inBlock = !endsBlock(rec);
     if (!wanted) return HOOK_CONTINUE;
   }
   setReg(S_HOOK_ADDRESS, linear);
   const next = blockNext;
+  const end = blockEnd;
   const inside = inBlock;
   const answer = hook(wanted, size, block);
   // The host may have run other code meanwhile.
   blockNext = next;
+  blockEnd = end;
   inBlock = inside;
   return answer;
 }

@@ -48,7 +48,7 @@ export function blockAt(rip: u64): i32 {
   const record = lookup(rip);
   const bad = failed();
   clearBrk();
-  return bad || record == 0 ? -1 : blockSize(record);
+  return bad || record == 0 ? -1 : blockSize(record, rip);
 }
 export { hookMap, startBlock, useHooks } from './hooks';
 export { setSparse } from './sparse';
