@@ -77,7 +77,7 @@ function entryOf(row: OpcodeRow): Entry {
   const first = operands.find((o) => !'I1'.includes(o[0] as string)) ?? '';
   if (/^[EGMXZAO]b/.test(first)) flags |= flag('BYTE');
   if (/^[^J]z$/.test(first)) flags |= flag('SIZE_Z');
-  if (operands.some((o) => /^[EMGB]y/.test(o))) flags |= flag('SIZE_Y');
+  if (operands.some((o) => /^[EMGBR]y/.test(o))) flags |= flag('SIZE_Y');
   if (operands.some((o) => o === 'Eb') && !(flags & flag('BYTE'))) flags |= flag('E_BYTE');
   return { handler: handlers.indexOf(row.handler), sub: row.sub, immediate, flags };
 }
@@ -106,8 +106,8 @@ function cellsOf(row: OpcodeRow): number[] {
   });
 }
 
-/** One prefix column of one opcode byte. Rows for single ModRM bytes go before the others. */
-function column(rows: readonly OpcodeRow[]): Entry {
+/** One prefix column of one opcode byte. Rows for single ModRM bytes go before the others; `rest` takes the places that are left. */
+function column(rows: readonly OpcodeRow[], rest: readonly OpcodeRow[] = []): Entry {
   const cells: (Entry | undefined)[] = new Array(CELLS).fill(undefined);
   for (const exact of [true, false]) {
     for (const row of rows.filter((row) => (row.modrm !== undefined) === exact)) {
@@ -120,6 +120,10 @@ function column(rows: readonly OpcodeRow[]): Entry {
       }
       if (!filled) throw new Error(`opcode ${row.opcode}: every place is taken`);
     }
+  }
+  for (const row of rest) {
+    const entry = entryOf(row);
+    for (const cell of cellsOf(row)) cells[cell] ??= entry;
   }
   const all = cells.map((entry) => entry ?? NONE);
   if (all.every((entry) => entry === all[0])) return all[0] as Entry;
@@ -140,11 +144,7 @@ function opcodeEntry(rows: readonly OpcodeRow[]): Entry {
   const left = rows.filter((row) => row.prefix === '');
   const columns = COLUMNS.map((prefix) => rows.filter((row) => row.prefix === prefix));
   if (columns.every((own) => own.length === 0)) return left.length > 0 ? column(left) : NONE;
-  // A row of a column takes its place; rows for any column keep the rest of it.
-  const entries = columns.map((own) => {
-    const taken = new Set(own.flatMap(cellsOf));
-    return column([...own, ...left.filter((row) => cellsOf(row).some((cell) => !taken.has(cell)))]);
-  });
+  const entries = columns.map((own) => column(own, left));
   const modrm = entries.reduce((flags, entry) => flags | (entry.flags & flag('MODRM')), 0);
   return node(
     prefixes,

@@ -58,7 +58,7 @@ export interface PlainExit {
     | 'monitor'
     | 'invlpg'
     | 'mov-cr3'
-    | 'rsm';
+    | 'rdpmc';
   length: number;
 }
 

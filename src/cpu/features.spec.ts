@@ -24,11 +24,11 @@ describe('the feature table', () => {
     expect(empty.map(({ name }) => name)).toEqual([]);
   });
 
-  it('shows every feature of the opcode table', () => {
+  it('shows every feature of the opcode table but MONITOR, which KVM hides while MWAIT exits', () => {
     const hidden = [...named].filter(
       (name) => !(['intel', 'amd'] as const).some((v) => featureNames(v).includes(name)),
     );
-    expect(hidden.sort()).toEqual([]);
+    expect(hidden.sort()).toEqual(['monitor']);
   });
 
   it('gives the bits of a leaf', () => {

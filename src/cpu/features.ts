@@ -34,6 +34,7 @@ const TABLE = `
 1:ecx 23 | popcnt | both |
 1:ecx 24 | tsc_deadline_timer | both | IA32_TSC_DEADLINE
 1:ecx 25 | aes | both |
+1:ecx 26 | xsave | both |
 1:ecx 30 | rdrand | both |
 1:ecx 31 | hypervisor | both | runs under KVM
 1:edx 3 | pse | both | 4-MiB pages
@@ -47,20 +48,34 @@ const TABLE = `
 1:edx 15 | cmov | both |
 1:edx 19 | clflush | both |
 1:edx 23 | mmx | both |
+1:edx 24 | fxsr | both |
 1:edx 25 | sse | both |
 1:edx 26 | sse2 | both |
+7:ebx 0 | fsgsbase | both |
 7:ebx 3 | bmi1 | both |
 7:ebx 8 | bmi2 | both |
 7:ebx 18 | rdseed | both |
 7:ebx 19 | adx | both |
+7:ebx 23 | clflushopt | both |
+7:ebx 24 | clwb | both |
 7:ecx 22 | rdpid | both |
+7:ecx 25 | cldemote | intel |
+7:edx 14 | serialize | intel |
+d.1:eax 0 | xsaveopt | both |
+d.1:eax 1 | xsavec | both |
+d.1:eax 2 | xgetbv1 | both | XGETBV with ECX = 1
+d.1:eax 3 | xsaves | both |
 80000001:ecx 0 | lahf_lm | both | LAHF and SAHF in 64-bit mode
 80000001:ecx 5 | abm | both |
+80000001:ecx 7 | misalignsse | amd | MXCSR.MM: operands of SSE need not be aligned
 80000001:ecx 8 | 3dnowprefetch | both |
 80000001:edx 11 | syscall | both |
 80000001:edx 20 | nx | both | no-execute pages
 80000001:edx 27 | rdtscp | both |
 80000001:edx 29 | lm | both | 64-bit mode
+80000008:ebx 0 | clzero | amd |
+80000008:ebx 2 | xsaveerptr | amd | FXRSTOR and XRSTOR always restore the x87 pointers
+80000008:ebx 9 | wbnoinvd | both |
 `;
 
 const VENDORS: Readonly<Record<string, readonly Vendor[]>> = {

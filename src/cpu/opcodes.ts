@@ -24,13 +24,13 @@
  * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
  * reaches the operand's width. A masked count of 0 changes no flag. The decoder looks at neither of the two; comparisons with processors do.
  *
- * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, AVX, XSAVE, SMX, VMX and SVM other than
- * VMCALL/VMMCALL, MONITOR/MWAIT, RSM, RDPMC.
+ * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, AVX, SMX, VMX and SVM other than VMCALL/VMMCALL.
  */
 import { BITS } from './opcodes/bits.ts';
 import { GENERAL } from './opcodes/general.ts';
 import { SIMD } from './opcodes/simd.ts';
 import { SSE_FLOAT } from './opcodes/sse-float.ts';
+import { STATE } from './opcodes/state.ts';
 
 export interface OpcodeRow {
   /** The opcode as written in the table. */
@@ -84,4 +84,4 @@ function parse(line: string): OpcodeRow {
   };
 }
 
-export const OPCODES: readonly OpcodeRow[] = [...GENERAL, ...BITS, ...SIMD, ...SSE_FLOAT].map(parse);
+export const OPCODES: readonly OpcodeRow[] = [...GENERAL, ...BITS, ...SIMD, ...SSE_FLOAT, ...STATE].map(parse);

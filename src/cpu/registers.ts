@@ -11,7 +11,7 @@ export interface RegisterInfo {
   readonly id: number;
   /** Width in bits as a user sees it. */
   readonly bits: 8 | 16 | 32 | 64 | 80 | 128;
-  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment' | 'x87' | 'sse';
+  readonly group: 'gpr' | 'ip' | 'flags' | 'control' | 'debug' | 'msr' | 'table' | 'segment' | 'xcr' | 'x87' | 'sse';
 }
 
 const GPR_NAMES = [
@@ -50,6 +50,7 @@ export const REGISTERS: readonly RegisterInfo[] = [
   r('cr3', L.R_CR3, 'control'),
   r('cr4', L.R_CR4, 'control'),
   r('efer', L.R_EFER, 'control'),
+  r('xcr0', L.R_XCR0, 'xcr'),
   r('dr0', L.R_DR0, 'debug'),
   r('dr1', L.R_DR1, 'debug'),
   r('dr2', L.R_DR2, 'debug'),

@@ -73,6 +73,10 @@ const PLAIN: Readonly<Record<number, PlainExit['reason']>> = {
   [L.EXIT_INVD]: 'invd',
   [L.EXIT_INVLPG]: 'invlpg',
   [L.EXIT_MOV_CR3]: 'mov-cr3',
+  [L.EXIT_XSETBV]: 'xsetbv',
+  [L.EXIT_MWAIT]: 'mwait',
+  [L.EXIT_MONITOR]: 'monitor',
+  [L.EXIT_RDPMC]: 'rdpmc',
 };
 
 const INTERNAL: Readonly<Record<number, string>> = {
@@ -81,8 +85,8 @@ const INTERNAL: Readonly<Record<number, string>> = {
   [L.INTERNAL_IO_QUEUE_FULL]: 'one instruction made too many MMIO accesses',
 };
 
-/** Groups of registers that an INIT leaves alone. */
-const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'x87', 'sse']);
+/** Groups of registers that an INIT leaves alone (SDM vol. 3, table 10-1). */
+const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'xcr', 'x87', 'sse']);
 
 const BUDGET: Exit = { reason: 'budget' };
 
@@ -266,6 +270,7 @@ class WasmCpuState implements CpuState {
       this.set(L.R_FCW, L.FCW_RESET, 0);
       this.set(L.R_FTW, 0xff, 0);
       this.set(L.R_MXCSR, L.MXCSR_RESET, 0);
+      this.set(L.R_XCR0, 1, 0);
     }
     this.set(L.R_RIP, 0xfff0, 0);
     this.set(L.R_RFLAGS, 2, 0);

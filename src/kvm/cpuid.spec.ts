@@ -11,6 +11,7 @@ const state: CpuidState = {
   vcpuCount: 6,
   apicEnabled: true,
   hidden: [],
+  osxsave: false,
   pvFeatures: 0x800,
 };
 const amd: CpuidState = { ...state, vendor: 'amd' };
@@ -19,7 +20,7 @@ const text = (...words: number[]): string => Buffer.from(Uint32Array.from(words)
 describe('identification', () => {
   it('names the vendor', () => {
     const intel = cpuid(state, 0, 0);
-    expect([intel.eax, text(intel.ebx, intel.edx, intel.ecx)]).toEqual([0xb, 'GenuineIntel']);
+    expect([intel.eax, text(intel.ebx, intel.edx, intel.ecx)]).toEqual([0xd, 'GenuineIntel']);
     const other = cpuid(amd, 0, 0);
     expect(text(other.ebx, other.edx, other.ecx)).toBe('AuthenticAMD');
     const extended = cpuid(amd, 0x80000000, 0);
@@ -58,6 +59,7 @@ describe('features', () => {
       [7, 0, 'ecx'],
       [7, 0, 'edx'],
       [7, 1, 'eax'],
+      [0xd, 1, 'eax'],
       [0x80000001, 0, 'ecx'],
       [0x80000001, 0, 'edx'],
       [0x80000008, 0, 'ebx'],
@@ -83,6 +85,17 @@ describe('features', () => {
 
   it('leaf 1 EBX: APIC id, number of processors, 64-byte cache lines', () => {
     expect(cpuid(state, 1, 0).ebx).toBe((5 << 24) | (6 << 16) | (8 << 8));
+  });
+
+  it('ties CPUID.OSXSAVE to CR4.OSXSAVE', () => {
+    expect(cpuid(state, 1, 0).ecx & (1 << 27)).toBe(0);
+    expect(cpuid({ ...state, osxsave: true }, 1, 0).ecx & (1 << 27)).toBe(1 << 27);
+  });
+
+  it('leaf 0xD: x87 and SSE state in 576 bytes, XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES', () => {
+    expect(cpuid(state, 0xd, 0)).toMatchObject({ eax: 3, ebx: 576, ecx: 576, edx: 0, found: true });
+    expect(cpuid(state, 0xd, 1)).toMatchObject({ eax: 15, ebx: 576, ecx: 0, edx: 0, found: true });
+    expect(cpuid(state, 0xd, 2)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
   });
 
   it('ties CPUID.APIC to IA32_APIC_BASE.EN', () => {
@@ -118,7 +131,7 @@ describe('topology', () => {
 
 describe('leaves that do not exist', () => {
   it('repeat the last basic leaf on Intel and are zero on AMD', () => {
-    const repeated = { eax: 0, ebx: 1, ecx: 0x100, edx: 5, found: false, usedMaxBasic: true };
+    const repeated = { eax: 3, ebx: 576, ecx: 576, edx: 0, found: false, usedMaxBasic: true };
     expect(cpuid(state, 0x1f, 0)).toEqual(repeated);
     expect(cpuid(amd, 0x1f, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
     for (const func of [0x40000002, 0x40000100, 0x50000000, 0xc0000000])

@@ -28,7 +28,7 @@ export const PV_CLOCKSOURCE_STABLE = 24;
 
 const KVM_BASE = 0x40000000;
 const EXTENDED_BASE = 0x80000000;
-const MAX_BASIC = 0xb;
+const MAX_BASIC = 0xd;
 const MAX_EXTENDED = 0x80000008;
 
 /** Feature bits KVM of this version reports when user space passes KVM_GET_SUPPORTED_CPUID on. */
@@ -58,9 +58,15 @@ export const signature = (vendor: Vendor): number => (vendor === 'intel' ? 0x000
 // CPUID.1.
 const EBX_CLFLUSH_LINE = 8 << 8;
 export const ECX_X2APIC = 1 << 21;
+const ECX_OSXSAVE = 1 << 27;
 const EDX_APIC = 1 << 9;
 /** Bits of CPUID.1 EDX that AMD repeats in CPUID.80000001 EDX. */
 const EDX_REPEATED = 0x0183f3ff;
+
+/** What XCR0 may enable: x87 and SSE state. */
+export const XCR0_SUPPORTED = 3;
+/** An XSAVE area with nothing but these. */
+const XSAVE_BYTES = 576;
 
 export interface CpuidState {
   readonly vendor: Vendor;
@@ -68,6 +74,8 @@ export interface CpuidState {
   readonly vcpuCount: number;
   /** APIC_BASE.EN: CPUID.1 EDX.APIC follows it. */
   readonly apicEnabled: boolean;
+  /** CR4.OSXSAVE: CPUID.1 ECX.OSXSAVE follows it. */
+  readonly osxsave: boolean;
   /** Leaf 0x40000001 EAX. */
   readonly pvFeatures: number;
   /** What the VMM does not show. */
@@ -117,11 +125,11 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [0, ({ vendor }) => vendorLeaf(vendor, MAX_BASIC)],
   [
     1,
-    ({ vendor, vcpuId, vcpuCount, apicEnabled }) =>
+    ({ vendor, vcpuId, vcpuCount, apicEnabled, osxsave }) =>
       leaf(
         signature(vendor),
         ((vcpuId & 0xff) << 24) | (Math.min(vcpuCount, 255) << 16) | EBX_CLFLUSH_LINE,
-        featureBits(vendor, 1, 0, 'ecx'),
+        featureBits(vendor, 1, 0, 'ecx') | (osxsave ? ECX_OSXSAVE : 0),
         features1(vendor, apicEnabled),
       ),
   ],
@@ -131,6 +139,7 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [6, () => EMPTY],
   [7, ({ vendor }, index) => features(vendor, 7, index)],
   [0xb, topology],
+  [0xd, xsaveLeaf],
   [KVM_BASE, () => leaf(KVM_BASE + 1, word('KVMK'), word('VMKV'), word('M\0\0\0'))],
   [KVM_BASE + 1, ({ pvFeatures }) => leaf(pvFeatures, 0, 0, 0)],
   [EXTENDED_BASE, ({ vendor }) => (vendor === 'amd' ? vendorLeaf('amd', MAX_EXTENDED) : leaf(MAX_EXTENDED, 0, 0, 0))],
@@ -194,6 +203,13 @@ function topology({ vcpuId, vcpuCount }: CpuidState, index: number): CpuidLeaf {
   return leaf(0, 0, index & 0xff, vcpuId);
 }
 
+/** Leaf 0xD: there are no components with a size and a place of their own. */
+function xsaveLeaf({ vendor }: CpuidState, index: number): CpuidLeaf {
+  if (index === 0) return leaf(XCR0_SUPPORTED, XSAVE_BYTES, XSAVE_BYTES, 0);
+  if (index === 1) return leaf(featureBits(vendor, 0xd, 1, 'eax'), XSAVE_BYTES, 0, 0);
+  return { ...EMPTY, found: false };
+}
+
 const brand = (from: number): CpuidLeaf =>
   leaf(
     word(BRAND.slice(from, from + 4)),
@@ -210,6 +226,6 @@ export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf
   const known = LEAVES.get(func);
   if (known !== undefined) return hide(known(state, index), state, func, index);
   if (state.vendor === 'intel' && func > MAX_BASIC)
-    return { ...topology(state, index), found: false, usedMaxBasic: true };
+    return { ...xsaveLeaf(state, index), found: false, usedMaxBasic: true };
   return { ...EMPTY, found: false };
 }

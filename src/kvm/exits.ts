@@ -31,7 +31,8 @@ export const EXIT_EOI_INDUCED = 24;
 export const EXIT_APIC_WRITE = 25;
 /** An IPI that the hardware did not complete, after the instruction. */
 export const EXIT_INCOMPLETE_IPI = 26;
-export const EXIT_KINDS = 27;
+export const EXIT_RDPMC = 27;
+export const EXIT_KINDS = 28;
 
 // What handling an exit leads to.
 /** Go round the loop: evaluate events, enter again. */

@@ -193,6 +193,8 @@ export const MSRS: readonly MsrRow[] = [
   stored(0x277, 'IA32_CR_PAT', 0x0007040600070406n, (value) => validTypes(value, true)),
   stored(0x2ff, 'MTRRdefType', 0n, (value) => (value & ~0xcffn) === 0n && validTypes(value & 0xffn, false)),
   tscDeadline,
+  // No supervisor state component exists.
+  stored(0xda0, 'IA32_XSS', 0n, (value) => value === 0n),
   ...PV_MSRS,
   efer,
   inCpu(0xc0000081, 'STAR', R.R_STAR),

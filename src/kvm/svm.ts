@@ -37,6 +37,7 @@ const rows: readonly (readonly [kind: number, code: number, name: string])[] = [
   [X.EXIT_EOI_INDUCED, 0x402, 'avic_unaccelerated_access'],
   [X.EXIT_APIC_WRITE, 0x402, 'avic_unaccelerated_access'],
   [X.EXIT_INCOMPLETE_IPI, 0x401, 'avic_incomplete_ipi'],
+  [X.EXIT_RDPMC, 0x6f, 'rdpmc'],
 ];
 
 /** By exit kind. */

@@ -32,6 +32,7 @@ const rows: readonly (readonly [kind: number, reason: number, name: string])[] =
   [X.EXIT_APIC_WRITE, 56, 'apic_write'],
   // IPI virtualization has no exit of its own.
   [X.EXIT_INCOMPLETE_IPI, 56, 'apic_write'],
+  [X.EXIT_RDPMC, 15, 'rdpmc'],
 ];
 
 /** By exit kind. */

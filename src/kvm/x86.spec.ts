@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { R_XCR0 } from '../cpu/core/layout.ts';
 import type { Exit } from '../cpu/exit.ts';
 import { KvmscopeError } from '../errors.ts';
 import { ERAS } from './eras.ts';
@@ -16,6 +17,8 @@ import {
   R_CR2,
   R_DR6,
   R_RAX,
+  R_RCX,
+  R_RDX,
   R_RFLAGS,
   R_RIP,
   R_SEL,
@@ -152,11 +155,40 @@ describe('KVM_RUN', () => {
     expect(b.cpu.vcpu(0).get(2)).toBe(5n);
   });
 
-  it.each(['xsetbv', 'rsm'] as const)('raises #UD for %s, which CPUID does not show', (reason) => {
+  it('raises #GP for RDPMC: there is no PMU', () => {
     const b = bench();
-    b.play(0, { reason, length: 3 });
-    expect(infos(b, 0)).toEqual([0x80000306]);
+    b.play(0, { reason: 'rdpmc', length: 2 });
+    expect(infos(b, 0)).toEqual([0x80000b0d]);
     expect(b.cpu.vcpu(0).get(R_RIP)).toBe(0xfff0n);
+    expect(b.kvm.vcpus[0].counters.byReason).toEqual({ rdpmc: 1 });
+  });
+
+  it('sets XCR0 by XSETBV', () => {
+    const b = bench();
+    const cpu = b.cpu.vcpu(0);
+    cpu.put(R_RAX, 3n);
+    cpu.put(R_RDX, 0n);
+    b.play(0, { reason: 'xsetbv', length: 3 });
+    expect([infos(b, 0), cpu.get(R_XCR0), cpu.get(R_RIP)]).toEqual([[], 3n, 0xfff3n]);
+    expect(b.kvm.vcpus[0].counters.byReason).toEqual({ xsetbv: 1 });
+  });
+
+  it.each([
+    ['without x87 state', 2n, 0n, 0n, 0],
+    ['with AVX state', 7n, 0n, 0n, 0],
+    ['with bit 32', 3n, 0n, 1n, 0],
+    ['of XCR1', 1n, 1n, 0n, 0],
+    ['at CPL 3', 3n, 0n, 0n, 3],
+  ] as const)('raises #GP for XSETBV %s', (_, eax, ecx, edx, cpl) => {
+    const b = bench();
+    const cpu = b.cpu.vcpu(0);
+    cpu.put(R_RAX, eax);
+    cpu.put(R_RCX, ecx);
+    cpu.put(R_RDX, edx);
+    cpu.put(R_XCR0, 1n);
+    cpu.cpl = cpl;
+    b.play(0, { reason: 'xsetbv', length: 3 });
+    expect([infos(b, 0), cpu.get(R_XCR0), cpu.get(R_RIP)]).toEqual([[0x80000b0d], 1n, 0xfff0n]);
   });
 
   it.each(['mwait', 'monitor'] as const)('takes %s as a NOP unless the quirk is off', (reason) => {

@@ -15,6 +15,7 @@ import {
   R_BASE,
   R_CR0,
   R_CR2,
+  R_CR4,
   R_DR6,
   R_RAX,
   R_RBX,
@@ -23,6 +24,7 @@ import {
   R_RFLAGS,
   R_RIP,
   R_SEL,
+  R_XCR0,
   SEG_CS,
   SHADOW_STI,
   WINDOW_INTERRUPT,
@@ -45,7 +47,7 @@ import { type ApicMap, FAST } from './apic-map.ts';
 import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
 import { VirtualClock } from './clock.ts';
 import type { CostModel } from './cost-model.ts';
-import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
+import { cpuid, defaultPvFeatures, signature, XCR0_SUPPORTED } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
 import * as X from './exits.ts';
@@ -132,6 +134,8 @@ const RFLAGS_TF = 0x100;
 const RFLAGS_RF = 0x10000;
 const RFLAGS_VM = 0x20000;
 const CR0_PE = 1;
+const CR4_OSXSAVE = 1 << 18;
+const XCR0_X87 = 1;
 const DR6_BS = 0x4000;
 const DR6_TRAPS = 0xf;
 
@@ -959,13 +963,12 @@ export class Kvm implements HypercallContext, MsrContext {
       case 'monitor':
         return this.monitorMwait(vcpu, X.EXIT_MONITOR);
       case 'xsetbv':
-        // CPUID shows no XSAVE.
-        this.leave(vcpu, X.EXIT_XSETBV, 0n, 0n, 0);
-        this.queueException(vcpu, VECTOR_UD);
+        return this.xsetbv(vcpu);
+      case 'rdpmc':
+        // There is no PMU: no counter has a number.
+        this.leave(vcpu, X.EXIT_RDPMC, 0n, 0n, 0);
+        this.queueException(vcpu, VECTOR_GP, 0);
         return NEXT;
-      case 'rsm':
-        // Outside SMM it is an invalid opcode, which KVM intercepts.
-        return this.invalidOpcode(vcpu, true);
       case 'internal':
         return this.internal(vcpu, exit);
       default:
@@ -1392,6 +1395,7 @@ export class Kvm implements HypercallContext, MsrContext {
         vcpuId: vcpu.apicId,
         vcpuCount: this.vcpus.length,
         apicEnabled: lapic.hwEnabled,
+        osxsave: (state.lo(R_CR4) & CR4_OSXSAVE) !== 0,
         pvFeatures: this.pvFeatures,
         hidden: this.hidden,
       },
@@ -1581,6 +1585,20 @@ export class Kvm implements HypercallContext, MsrContext {
     return this.skipNext(vcpu);
   }
 
+  /** __kvm_set_xcr: x87 state cannot be disabled, and there is no other than x87 and SSE. */
+  private xsetbv(vcpu: KvmVcpu): number {
+    const { state } = vcpu;
+    this.leave(vcpu, X.EXIT_XSETBV, 0n, 0n, 0);
+    const value = state.lo(R_RAX);
+    const valid = state.lo(R_RDX) === 0 && (value & ~XCR0_SUPPORTED) === 0 && (value & XCR0_X87) !== 0;
+    if (state.cpl !== 0 || state.lo(R_RCX) !== 0 || !valid) {
+      this.queueException(vcpu, VECTOR_GP, 0);
+      return NEXT;
+    }
+    state.set(R_XCR0, value, 0);
+    return this.skipNext(vcpu);
+  }
+
   private internal(vcpu: KvmVcpu, exit: InternalExit): number {
     const address = join64(exit.addressLo, exit.addressHi).toString(16);
     return this.unexpected(vcpu, `${exit.what} (address 0x${address})`);
@@ -1594,7 +1612,7 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- #UD and the other vendor's hypercall ----
 
   private exception(vcpu: KvmVcpu, exit: ExceptionExit): number {
-    if (exit.vector === VECTOR_UD) return this.invalidOpcode(vcpu, false);
+    if (exit.vector === VECTOR_UD) return this.invalidOpcode(vcpu);
     this.leaveException(vcpu, exit.vector);
     if (exit.vector === VECTOR_PF) vcpu.state.set(R_CR2, exit.addressLo, exit.addressHi);
     this.queueException(vcpu, exit.vector, exit.hasErrorCode ? exit.errorCode : -1);
@@ -1611,9 +1629,9 @@ export class Kvm implements HypercallContext, MsrContext {
    * RIP, taken as a linear address; RIP stays, so that the guest executes it again. Everything else is a #UD of the
    * guest.
    */
-  private invalidOpcode(vcpu: KvmVcpu, certain: boolean): number {
+  private invalidOpcode(vcpu: KvmVcpu): number {
     this.leaveException(vcpu, VECTOR_UD);
-    const opcode = certain ? -1 : this.hypercallOpcode(vcpu);
+    const opcode = this.hypercallOpcode(vcpu);
     if (opcode < 0) this.queueException(vcpu, VECTOR_UD);
     else this.fixHypercall(vcpu, opcode);
     return NEXT;

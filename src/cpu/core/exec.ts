@@ -28,6 +28,7 @@ import {
 } from './operand';
 import { lar, loadSegment, lsl, verr, verw } from './segment';
 import { bswap64, integerExtension, mulHigh } from './bits';
+import { stateInstruction } from './xsave';
 import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { DR6_BS, hitPort } from './debug';
@@ -1349,6 +1350,9 @@ export function execute(rec: usize): void {
     case H.H_MOVBE_GM: case H.H_MOVBE_MG: case H.H_CRC32: case H.H_POPCNT: case H.H_TZCNT: case H.H_LZCNT: case H.H_ADX:
     case H.H_ANDN: case H.H_BLS: case H.H_BEXTR: case H.H_BZHI: case H.H_PEXT: case H.H_PDEP: case H.H_MULX: case H.H_SHIFT_V:
     case H.H_RORX: case H.H_RDRAND: case H.H_RDPID: integerExtension(rec); break;
+    case H.H_FXSAVE: case H.H_FXRSTOR: case H.H_LDMXCSR: case H.H_STMXCSR: case H.H_XSAVE: case H.H_XRSTOR: case H.H_XGETBV:
+    case H.H_XSETBV: case H.H_RDBASE: case H.H_WRBASE: case H.H_CLZERO: case H.H_SERIALIZE: case H.H_MONITOR: case H.H_MWAIT:
+    case H.H_RDPMC: stateInstruction(rec); break;
     case H.H_UD: raise(UD); break;
     default: simd(rec); break;
   }

@@ -130,7 +130,6 @@ export const R_FCS = 134;
 export const R_FDS = 135;
 export const R_MXCSR = 136;
 export const R_XCR0 = 137;
-export const R_XSS = 138;
 /** Physical x87 registers R0 … R7, two slots each: significand (also MMi), then sign and exponent in bits 15:0. */
 export const R_FPR = 144;
 /** XMM0 … XMM15, two slots each: bits 63:0, then 127:64. */
@@ -160,7 +159,7 @@ export const PAGE_CLEAN = 2;
 
 export const FCW_RESET = 0x40;
 export const FCW_INIT = 0x37f;
-/** All exceptions masked. */
+/** MXCSR after RESET and in its initial configuration: all exceptions masked. */
 export const MXCSR_RESET = 0x1f80;
 
 // ---- events (S_INJECT), VMX format ----
@@ -227,7 +226,7 @@ export const EXIT_INVD = 18;
 export const EXIT_XSETBV = 19;
 export const EXIT_MWAIT = 20;
 export const EXIT_MONITOR = 21;
-export const EXIT_RSM = 22;
+export const EXIT_RDPMC = 22;
 /** The core cannot go on: Q0 = one of INTERNAL_*, Q1 = address. Never the guest's fault alone. */
 export const EXIT_INTERNAL = 23;
 /** Sparse memory: an access that the host must allow first; see sparse.ts. Q0 = guest-physical address, Q1 = ACCESS_*, DATA = value. */

@@ -4,7 +4,7 @@
 // mean the same as the x86 instruction, and wherever they do not the difference is spelled out.
 
 import * as H from './tables.generated';
-import { R_BASE, R_CR0, R_CR4, R_FPR, R_FSW, R_FTW, R_RDI, R_XMM, SEG_FS } from './layout';
+import { R_BASE, R_CR0, R_CR4, R_FPR, R_FSW, R_FTW, R_MXCSR, R_RDI, R_XMM, SEG_FS } from './layout';
 import {
   CR0_EM, CR0_TS, CR4_OSFXSR, FLAG_CF, FLAG_ZF, GP, MF, NM, UD, codeMode, failed, raise, raiseError, reg, reg32, setReg, st,
 } from './state';
@@ -78,21 +78,27 @@ export function enterMmx(): void {
 
 // ---- memory operands ----
 
+/** MXCSR.MM, which only AMD has: operands need not be aligned (APM vol. 1, 4.2.2). */
+const MXCSR_MM: u32 = 1 << 17;
+
 /**
- * Linear address of a memory operand of 16 bytes. It must be aligned unless its row says otherwise; that is checked before limits and
- * canonicality, and is #GP(0) in the stack segment too. Check failed().
+ * Linear address of a memory operand of so many bytes that must be aligned; that is checked before limits and canonicality, and is #GP(0)
+ * in the stack segment too. Check failed().
  */
-export function vectorAddress(rec: usize, write: bool): u64 {
+export function alignedAddress(rec: usize, bytes: i32, alignment: u64, write: bool): u64 {
   const segment = <i32>load<u8>(rec, REC_SEG);
   const offset = effectiveAddress(rec);
-  if ((load<u8>(rec, REC_MORE) & MORE_UNALIGNED) == 0) {
-    const base = codeMode == 2 && segment < SEG_FS ? 0 : reg(R_BASE + segment);
-    if ((base + offset) & 15) {
-      raiseError(GP, 0);
-      return 0;
-    }
+  const base = codeMode == 2 && segment < SEG_FS ? 0 : reg(R_BASE + segment);
+  if ((base + offset) & (alignment - 1)) {
+    raiseError(GP, 0);
+    return 0;
   }
-  return address(segment, offset, 16, write);
+  return address(segment, offset, bytes, write);
+}
+/** Linear address of a memory operand of 16 bytes, aligned unless its row or MXCSR.MM says otherwise. Check failed(). */
+export function vectorAddress(rec: usize, write: bool): u64 {
+  const free = (load<u8>(rec, REC_MORE) & MORE_UNALIGNED) != 0 || (reg32(R_MXCSR) & MXCSR_MM) != 0;
+  return alignedAddress(rec, 16, free ? 1 : 16, write);
 }
 /** W operand with 16 bytes in memory. Check failed(). */
 export function readW(rec: usize): v128 {

@@ -171,6 +171,10 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   RSQRTF: 'an approximation that differs by processor',
   RDRAND: 'random',
   RDPID: 'depends on which processor runs it',
+  XGETBV: 'depends on the processor',
+  XSETBV: 'left to the host',
+  XSAVE: 'in state-cases.ts',
+  XRSTOR: 'in state-cases.ts',
 };
 /** Handlers that make several accesses. */
 export const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);

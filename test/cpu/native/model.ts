@@ -126,7 +126,9 @@ export class Model {
     this.#put({
       cr0: 0x80050033,
       cr3: 0x1000,
-      cr4: 0x6f0,
+      // As Linux sets it on a processor with everything the core has; XCR0 as far as that goes.
+      cr4: 0x506f0,
+      xcr0: 3,
       efer: 0xd01,
       gdtr_base: GDT,
       gdtr_limit: 0x7f,

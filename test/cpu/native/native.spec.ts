@@ -15,6 +15,7 @@ import { fxState } from './fp-values.ts';
 import { BITS, CODE16, COMPAT32, LONG, type Mode, type NativeCase } from './layout.ts';
 import { compile, execute, unavailable } from './processor.ts';
 import { Random } from './random.ts';
+import { stateCase } from './state-cases.ts';
 
 const TOTAL = Number(process.env.KVMSCOPE_NATIVE_CASES ?? 60_000);
 const SEED = Number(process.env.KVMSCOPE_NATIVE_SEED ?? 1);
@@ -75,6 +76,11 @@ describe.runIf(!reason)('the core and the processor', () => {
   });
 
   for (const mode of [LONG, COMPAT32, CODE16] as const) {
+    it(`agree on images of x87 and SSE state in ${BITS[mode]}-bit code`, { timeout: 600_000 }, () => {
+      const random = new Random(SEED + mode);
+      const cases = Array.from({ length: Math.ceil(TOTAL / 30) }, () => stateCase(random, mode));
+      none(compare(mode, SEED, cases));
+    });
     it(`agree on instructions drawn from the table in ${BITS[mode]}-bit code`, { timeout: 600_000 }, () => {
       none(disagreements(mode, Math.ceil(TOTAL / 4), (cases) => cases.next(mode)));
     });
