@@ -64,6 +64,11 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     'KVM version, e.g. 5.6 or 6.18; repeat it or list several with commas',
   ).argParser(collect);
   const vendor = () => new Option('--vendor <name>', 'CPU vendor').choices(['intel', 'amd']);
+  const engine = () =>
+    new Option('--engine <name>', 'what executes guest code; unicorn: an installed unicorn.js').choices([
+      'core',
+      'unicorn',
+    ]);
   const seed = () => new Option('--seed <n>', 'seed of the scheduler').argParser(wholeNumber);
 
   program
@@ -73,6 +78,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .option('--vcpus <n>', 'number of virtual CPUs, 1 to 4096', wholeNumber)
     .addOption(kvm)
     .addOption(vendor())
+    .addOption(engine())
     .addOption(seed())
     .option('--budget <n>', 'steps over all vCPUs before the run is stopped', wholeNumber)
     .option('--memory <size>', 'guest RAM, e.g. 16M')
@@ -105,6 +111,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .argument('[paths...]', 'programs and folders', ['guest'])
     .option('--kvm <era>', 'only this KVM version')
     .addOption(vendor())
+    .addOption(engine())
     .addOption(seed())
     .addOption(json)
     .action((paths: string[], options) =>

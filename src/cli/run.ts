@@ -30,6 +30,7 @@ export interface RunFlags {
   readonly vcpus?: number;
   readonly kvm?: readonly string[];
   readonly vendor?: 'intel' | 'amd';
+  readonly engine?: MachineOptions['engine'];
   readonly seed?: number;
   readonly budget?: number;
   readonly memory?: string;
@@ -57,11 +58,12 @@ const size = (text: string): number => parseSize(text) ?? usage('--memory')(`'${
 
 /** Machine options of the flags that were given; what is absent comes from the program's header. */
 function machineOptions(flags: RunFlags): OpenOptions {
-  const { vcpus, vendor, seed, budget, mode, apic, aps, exitHypercalls, apicv, avic } = flags;
+  const { vcpus, vendor, engine, seed, budget, mode, apic, aps, exitHypercalls, apicv, avic } = flags;
   const apicIds = flags.ids === undefined ? undefined : parseIds(flags.ids, usage('--ids'));
   const given = {
     vcpus: vcpus ?? apicIds?.length,
     vendor,
+    engine,
     seed,
     budget,
     memory: flags.memory === undefined ? undefined : size(flags.memory),

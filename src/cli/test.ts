@@ -9,6 +9,7 @@ import { checkToJson } from './run.ts';
 export interface TestFlags {
   readonly kvm?: string;
   readonly vendor?: 'intel' | 'amd';
+  readonly engine?: 'core' | 'unicorn';
   readonly seed?: number;
   readonly json?: boolean;
 }
@@ -23,7 +24,7 @@ function* programLines(report: ProgramReport, output: Output): Generator<string>
   const checks = runs.reduce((sum, run) => sum + run.checks.length, 0);
   const amount =
     status === 'pass' || status === 'fail' ? `${plural(runs.length, 'run')}, ${plural(checks, 'check')}` : '';
-  const facts = status === 'skip' ? 'not for this KVM version or vendor' : amount;
+  const facts = report.reason ?? amount;
   yield `${paint(TONES[status], MARKS[status])} ${report.path}  ${paint('dim', facts)}`.trimEnd();
   if (report.error) {
     for (const line of report.error.message.split('\n')) yield `    ${line}`;
@@ -55,10 +56,11 @@ function summary(report: VerifyReport, output: Output): string {
 }
 
 export async function testCommand(paths: readonly string[], flags: TestFlags, output: Output): Promise<number> {
-  const { kvm, vendor, seed, json } = flags;
+  const { kvm, vendor, engine, seed, json } = flags;
   const report = await verifyPrograms(paths, {
     ...(kvm === undefined ? {} : { kvm }),
     ...(vendor === undefined ? {} : { vendor }),
+    ...(engine === undefined ? {} : { engine }),
     ...(seed === undefined ? {} : { seed }),
     ...(json ? {} : { onProgram: (program: ProgramReport) => writeLines(output, programLines(program, output)) }),
   });

@@ -6,10 +6,16 @@ import type { Exit } from './exit.ts';
 
 export type Vendor = 'intel' | 'amd';
 
+/** What executes guest code: the WebAssembly core, or that and a unicorn.js module (engines/unicorn.ts). */
+export const ENGINES = ['core', 'unicorn'] as const;
+export type EngineKind = (typeof ENGINES)[number];
+
 /** Most virtual processors one engine holds. */
 export const MAX_VCPUS = 4096;
 /** Largest guest RAM in bytes: the built-in engine keeps it in one 4-GiB wasm memory with vCPU state and decoded code. */
 export const MAX_MEMORY = 2 ** 31;
+/** Largest guest RAM of engine `unicorn`: it exists twice, once in the heap of a module with at most 2 GiB. */
+export const UNICORN_MAX_MEMORY = 2 ** 30;
 /** Width of a guest-physical address in bits, as CPUID 0x80000008 tells the guest. */
 export const MAXPHYADDR = 40;
 
@@ -36,6 +42,8 @@ export interface Cpu {
   run(index: number, budget: number): Exit;
   /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */
   memoryWritten(address: number, length: number): void;
+  /** Of an engine that shares the work: in one line, what executed how many steps since the last call. */
+  share?(): string;
   /** Takes a snapshot of RAM and all vCPUs between two runs. An engine without snapshots has neither this nor `restore`. */
   snapshot?(): CpuSnapshot;
   /**

@@ -37,6 +37,7 @@ interface CoreExports extends SnapshotCore {
   run(vcpu: number, budget: number): number;
   memoryWritten(address: number, length: number): void;
   translate(vcpu: number, linear: bigint): number;
+  translateAccess(vcpu: number, linear: bigint, access: number): number;
   writeLinear(vcpu: number, linear: bigint, from: number, length: number): number;
 }
 
@@ -91,7 +92,7 @@ const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'xcr', 
 const BUDGET: Exit = { reason: 'budget' };
 
 /** One vCPU's state block as the host sees it. Slot n of 8 bytes is at index n (u64) and 2n (u32). */
-class WasmCpuState implements CpuState {
+export class WasmCpuState implements CpuState {
   readonly index: number;
   private readonly u32: Uint32Array;
   private readonly u64: BigUint64Array;
@@ -170,6 +171,10 @@ class WasmCpuState implements CpuState {
   /** First slot of a register of 80 or 128 bits. */
   private wideSlot(id: number): number {
     return id < L.R_ST ? id : L.R_FPR + (((this.lo(L.R_FSW) >> 11) + id - L.R_ST) & 7) * 2;
+  }
+  /** Copies whole slots from `first` on, as many as `into` has room for. */
+  copySlots(first: number, into: Uint8Array): void {
+    into.set(this.bytes.subarray(first * 8, first * 8 + into.length));
   }
   /** Writes a slot that is no register: nothing has to be recomputed for it. */
   private setSlot(slot: number, lo: number, hi: number): void {
@@ -309,7 +314,7 @@ class WasmCpuState implements CpuState {
     return null;
   }
   /** A run of no steps takes over registers that the host wrote, and nothing else. */
-  private adopt(): void {
+  adopt(): void {
     if (this.lo(L.S_DIRTY) === 0) return;
     const inject = this.lo(L.S_INJECT);
     const window = this.window;
@@ -412,8 +417,14 @@ export class WasmCpu implements Cpu {
   private readonly wasm: WebAssembly.Memory;
   private readonly states: WasmCpuState[];
   private readonly snapshots: Snapshots;
+  /** PAGE_* bits by frame. */
+  private readonly attributes: Uint8Array;
 
-  private constructor(compiled: WebAssembly.Module, options: CpuOptions) {
+  private constructor(
+    compiled: WebAssembly.Module,
+    options: CpuOptions,
+    stored: ((frame: number) => void) | null = null,
+  ) {
     const { vcpus, memory, vendor } = options;
     if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
       throw new KvmscopeError('usage', `a virtual machine has 1 to ${MAX_VCPUS} vCPUs, not ${vcpus}`);
@@ -427,7 +438,7 @@ export class WasmCpu implements Cpu {
     const instance = new WebAssembly.Instance(compiled, {
       env: {
         memory: this.wasm,
-        keepPage: (frame: number) => this.snapshots.keep(frame >>> 0),
+        keepPage: (frame: number) => (stored === null ? this.snapshots.keep(frame >>> 0) : stored(frame >>> 0)),
         abort: () => {
           throw new Error('the CPU core aborted');
         },
@@ -447,6 +458,7 @@ export class WasmCpu implements Cpu {
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
     this.snapshots = new Snapshots(this.core, this.memory, vcpus);
+    this.attributes = new Uint8Array(this.wasm.buffer, this.core.pageAttributes() >>> 0, memory / 4096);
     this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));
     this.initialise();
   }
@@ -457,6 +469,13 @@ export class WasmCpu implements Cpu {
   }
   static async create(options: CpuOptions): Promise<WasmCpu> {
     return WasmCpu.createSync(options);
+  }
+  /**
+   * The part of another engine that knows the system: events, system instructions, paging. It has no snapshots; instead `stored` hears
+   * of the first store to each page that `watchPages` named, before it happens.
+   */
+  static createSystem(options: CpuOptions, stored: (frame: number) => void): WasmCpu {
+    return new WasmCpu(coreModule(), options, stored);
   }
 
   private initialise(): void {
@@ -469,7 +488,7 @@ export class WasmCpu implements Cpu {
     }
   }
 
-  vcpu(index: number): CpuState {
+  vcpu(index: number): WasmCpuState {
     return this.states[index] as WasmCpuState;
   }
 
@@ -483,6 +502,17 @@ export class WasmCpu implements Cpu {
 
   memoryWritten(address: number, length: number): void {
     this.core.memoryWritten(address, length);
+  }
+
+  /** Guest-physical address of an access that the guest makes at its current privilege (`ACCESS_*`), -1 if it faults; sets A and D bits. */
+  translateAccess(index: number, linear: bigint, access: number): number {
+    return this.core.translateAccess(index, linear, access);
+  }
+  /** The next store of a guest instruction to each of these pages is told to `stored`. */
+  watchPages(frames: Iterable<number>): void {
+    for (const frame of frames) this.attributes[frame] |= L.PAGE_CLEAN;
+    this.core.watch();
+    this.core.unwatch();
   }
 
   snapshot(): CpuSnapshot {

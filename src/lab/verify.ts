@@ -1,9 +1,11 @@
 /** Runs every program's expectations in every era and on every vendor its header names. */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Vendor } from '../cpu/cpu.ts';
+import type { EngineKind, Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { eraMatches, resolveEra } from '../kvm/eras.ts';
+import { engineLacks } from '../machine/engines.ts';
+import { resolveOptions } from '../machine/options.ts';
 import { isSource } from '../program/load.ts';
 import { describeEnd } from './expect.ts';
 import { type OpenedProgram, openProgram, type ProgramOutcome, runProgram } from './open.ts';
@@ -13,6 +15,8 @@ export interface VerifyOptions {
   readonly kvm?: string;
   /** Only this vendor. Programs for the other one only are reported as skipped. */
   readonly vendor?: Vendor;
+  /** Default `core`. */
+  readonly engine?: EngineKind;
   readonly seed?: number;
   /** Called after each program. */
   readonly onProgram?: (report: ProgramReport) => void;
@@ -23,6 +27,8 @@ export interface ProgramReport {
   readonly path: string;
   readonly title: string;
   readonly status: 'pass' | 'fail' | 'error' | 'skip';
+  /** Why it was skipped. */
+  readonly reason?: string;
   /** What could not be opened (status 'error'). */
   readonly error?: KvmscopeError;
   readonly runs: readonly VerifiedRun[];
@@ -112,17 +118,20 @@ async function verifyProgram(path: string, options: VerifyOptions): Promise<Prog
     return { path, title: '', status: 'error', error, runs: [] };
   }
   const { title, settings } = opened.header;
+  const { engine = 'core' } = options;
+  const lacking = engineLacks(engine, resolveOptions(opened.options));
+  if (lacking !== undefined) return { path, title, status: 'skip', reason: lacking, runs: [] };
   const vendors = opened.vendors.filter((vendor) => options.vendor === undefined || vendor === options.vendor);
   const runs: VerifiedRun[] = [];
   for (const vendor of vendors) {
     for (const kvm of chosenEras(opened.eras, settings.kvm, options.kvm)) {
-      const { vm, run, checks, pass } = await runProgram(opened, { kvm, vendor });
+      const { vm, run, checks, pass } = await runProgram(opened, { kvm, vendor, engine });
       vm.dispose();
       runs.push({ era: run.era, vendor, seed: run.seed, end: describeEnd(run.end), steps: run.steps, checks, pass });
     }
   }
   const status = runs.length === 0 ? 'skip' : runs.every((run) => run.pass) ? 'pass' : 'fail';
-  return { path, title, status, runs };
+  return { path, title, status, ...(status === 'skip' ? { reason: 'not for this KVM version or vendor' } : {}), runs };
 }
 
 /** All eras of the range, or the one asked for if it lies in the range. */

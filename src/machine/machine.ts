@@ -67,8 +67,8 @@ export async function createVm(options: VmOptions = {}): Promise<Vm> {
   const shape: CpuOptions = { vcpus: resolved.vcpus, memory: resolved.memory, vendor: resolved.vendor };
   const given = options.cpu;
   if (given === undefined) {
-    const { cpu, fresh } = await acquireEngine(shape);
-    return new Machine(resolved, cpu, fresh, () => releaseEngine(cpu));
+    const { cpu, fresh } = await acquireEngine(shape, resolved.engine);
+    return new Machine(resolved, cpu, fresh, () => releaseEngine(cpu, resolved.engine));
   }
   if (given.vcpuCount !== shape.vcpus || given.memory.length !== shape.memory || given.vendor !== shape.vendor) {
     throw new KvmscopeError(
@@ -514,6 +514,7 @@ class Machine implements Vm {
       this.#board.note('the record is full: later exits and events are counted but not kept');
     if (this.#console.full) this.#board.note(CONSOLE_FULL);
     const vcpus = this.#each((index) => this.vcpu(index));
+    const share = this.#cpu.share?.();
     return {
       end,
       era: this.options.kvm,
@@ -528,7 +529,7 @@ class Machine implements Vm {
       console: this.#console.text,
       reports: [...this.#board.reports],
       steps,
-      notes: [...this.#board.notes],
+      notes: [...this.#board.notes, ...(share === undefined ? [] : [share])],
       memory: this.memory,
     };
   }

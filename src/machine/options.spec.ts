@@ -16,6 +16,7 @@ describe('resolveOptions', () => {
       cpl: 0,
       kvm: NEWEST_ERA.name,
       vendor: 'intel',
+      engine: 'core',
       seed: 1,
       apic: 'x2apic',
       aps: 'halted',

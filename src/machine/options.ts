@@ -1,5 +1,5 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
-import { MAX_MEMORY, MAX_VCPUS } from '../cpu/cpu.ts';
+import { ENGINES, MAX_MEMORY, MAX_VCPUS } from '../cpu/cpu.ts';
 import { FEATURES, findFeatures } from '../cpu/features.ts';
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
@@ -70,6 +70,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     cpl,
     kvm: era.name,
     vendor,
+    engine: word('engine', options.engine ?? 'core', ENGINES),
     apicv,
     avic,
     seed: resolveSeed(options.seed ?? 1),

@@ -1,5 +1,5 @@
 /** How a virtual machine is set up and what a run of it yields. */
-import type { Vendor } from '../cpu/cpu.ts';
+import type { EngineKind, Vendor } from '../cpu/cpu.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ApicvMode, ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 
@@ -41,6 +41,8 @@ export interface MachineOptions {
   readonly memory?: number;
   readonly kvm?: string;
   readonly vendor?: Vendor;
+  /** What executes guest code: `core` (default), or `unicorn` for a unicorn.js module that is installed. */
+  readonly engine?: EngineKind;
   readonly seed?: number;
   readonly mode?: StartMode;
   /** CPL at start for prot32, long64, compat32. Default 0. */

@@ -4,6 +4,7 @@
 // run() for a vCPU; everything else is reached from here.
 
 import {
+  ACCESS_EXEC, ACCESS_WRITE,
   BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
   EVENT_VALID, EXIT_ACCESS, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
   R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
@@ -13,12 +14,12 @@ import {
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
   codeMode, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
-  computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st,
+  computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
 import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
-  ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, walkQuiet, walked,
+  ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
 } from './mmu';
 import { MAX_LENGTH, decode, decodeRun, pseudo } from './decode';
 import { PAGE_BYTES, decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
@@ -87,6 +88,20 @@ export function memoryWritten(address: u32, length: u32): void {
 export function translate(vcpu: i32, linear: u64): f64 {
   selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
   return walkQuiet(linear) ? <f64>walked() : -1;
+}
+/**
+ * Translates as an access of the guest at its current privilege would, A and D bits included; `access` is one of ACCESS_*. The
+ * guest-physical address, or -1 with nothing pending.
+ */
+export function translateAccess(vcpu: i32, linear: u64, access: i32): f64 {
+  selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
+  clearBrk();
+  let found = false;
+  if (access == ACCESS_EXEC) found = translateCode(linear);
+  else if (!longMode) found = translateData(linear & 0xffffffff, access == ACCESS_WRITE, tlb);
+  else if (isCanonical(linear)) found = translateData(linear, access == ACCESS_WRITE, tlb);
+  clearBrk();
+  return found ? <f64>walked() : -1;
 }
 /**
  * Writes `length` bytes found at host address `from` at a linear address with the guest's own privilege. 0, or the pending exception:
@@ -711,7 +726,8 @@ export function run(vcpu: i32, budget: i32): i32 {
   }
 
   flags();
-  setReg(S_STEPS, reg(S_STEPS) - <u64>max(stepsLeft, 0));
+  // The delivery of an exception may be one step too many.
+  setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
   setStepsLeft(0);
   return <i32>reg(S_EXIT_CODE);
 }

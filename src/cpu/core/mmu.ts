@@ -225,7 +225,7 @@ export function watchWrites(block: usize, frame: u32): void {
 }
 
 /** Linear to physical for a data access, through the TLB. Sets `physical`; false with a fault pending. */
-function translateData(linear: u64, write: bool, base: usize): bool {
+export function translateData(linear: u64, write: bool, base: usize): bool {
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
   const tag = load<u64>(entry);
