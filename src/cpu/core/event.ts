@@ -325,7 +325,13 @@ export function softInt(vector: i32, type: i32): void {
     leave(EXIT_EXCEPTION, <u64>vector, 0, 0);
     return;
   }
-  if (type == EVENT_TYPE_PRIV_SOFT_EXCEPTION) setReg(R_DR7, reg(R_DR7) & ~DR7_GD);
+  if (type == EVENT_TYPE_PRIV_SOFT_EXCEPTION) {
+    // Traps that MOV SS has held back come with this one.
+    const held = reg(S_PENDING_DEBUG);
+    if (held) setReg(R_DR6, (reg(R_DR6) & ~15) | held);
+    setReg(S_PENDING_DEBUG, 0);
+    setReg(R_DR7, reg(R_DR7) & ~DR7_GD);
+  }
   deliver(vector, type, false, 0, nextRip);
 }
 
