@@ -13,7 +13,8 @@
 // What CPUs and KVM are made of.
 export type { Cpu, CpuOptions, CpuState, Vendor } from './cpu/cpu.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
-export { FEATURES, type Feature } from './cpu/features.ts';
+export { FEATURES, type Feature, featureNames } from './cpu/features.ts';
+export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';

@@ -184,6 +184,14 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     );
 
   program
+    .command('cpu')
+    .description('show the features of the virtual processor')
+    .addOption(vendor())
+    .option('--list', 'list every instruction form by feature, and what is missing')
+    .addOption(json)
+    .action((options) => run(async (out) => (await import('./cpu.ts')).cpuCommand(options, out)));
+
+  program
     .command('demo')
     .description('a guided tour: a multicast by one vmcall and a unicast by one wrmsr, on four vCPUs')
     .action(() => run(async (out) => (await import('./demo.ts')).demoCommand(out)));

@@ -24,13 +24,28 @@
  * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
  * reaches the operand's width. A masked count of 0 changes no flag. The decoder looks at neither of the two; comparisons with processors do.
  *
- * Missing (their opcodes raise #UD, or #NM as CR0 asks): x87, AVX, SMX, VMX and SVM other than VMCALL/VMMCALL.
+ * What is missing: MISSING, below the grammar.
  */
 import { BITS } from './opcodes/bits.ts';
 import { GENERAL } from './opcodes/general.ts';
 import { SIMD } from './opcodes/simd.ts';
 import { SSE_FLOAT } from './opcodes/sse-float.ts';
 import { STATE } from './opcodes/state.ts';
+
+/** Instructions that are not in the table, by group: their opcodes raise #UD. */
+export const MISSING: readonly string[] = [
+  'x87 (#NM as CR0 asks)',
+  'AVX, AVX2, F16C, FMA, XOP, AVX-512, AMX',
+  'SHA, GFNI, VAES, VPCLMULQDQ, Key Locker',
+  '3DNow!, SSE4A',
+  'RTM: XBEGIN, XEND, XABORT, XTEST',
+  'CET: shadow-stack instructions; ENDBR is a no-op',
+  'WAITPKG, MONITORX, MWAITX, MOVDIRI, MOVDIR64B, ENQCMD, PTWRITE, RDPRU, HRESET',
+  'INVLPGB, TLBSYNC, PCONFIG, WRMSRNS, UINTR, FRED',
+  'SMX: GETSEC',
+  'SMM: RSM',
+  'VMX and SVM other than VMCALL and VMMCALL',
+];
 
 export interface OpcodeRow {
   /** The opcode as written in the table. */

@@ -54,6 +54,9 @@ describe('arguments that make no sense', () => {
     [['run', PROGRAM, 'another.S'], /^kvmscope: too many arguments for 'run'\. Expected 1 argument but got 2.*\n$/],
     [['run'], "missing required argument 'file'"],
     [['rn'], "unknown command 'rn' (Did you mean run?)"],
+    [['cpu', '--lst'], "unknown option '--lst' (Did you mean --list?)"],
+    [['cpu', 'all'], /^kvmscope: too many arguments for 'cpu'\. Expected 0 arguments but got 1.*\n$/],
+    [['cpu', '--vendor', 'via'], "option '--vendor <name>' argument 'via' is invalid. Allowed choices are intel, amd."],
     [['eras', '3.2'], /^kvmscope: unknown KVM era '3\.2'; known: /],
     [['test', PROGRAM, '--kvm', '3.2'], /^kvmscope: unknown KVM era '3\.2'; known: /],
   ])('%j', (args, line) => {

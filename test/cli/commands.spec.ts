@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { main } from '../../src/cli/main.ts';
+import { featureNames, MISSING, OPCODES } from '../../src/index.ts';
 import { noPaint, type Paint } from '../../src/trace/text.ts';
 import { kvmscope, ROOT, temporaryFile } from './spawn.ts';
 
@@ -229,6 +230,15 @@ describe('--json', () => {
     expect(document.lines.at(-1)).toMatchObject({ address: '0x1016', length: 1, file: THREE });
   });
 
+  it('cpu: features, with --list forms and what is missing', async () => {
+    const document = await json(['cpu']);
+    expect([document.vendor, document.features, document.forms]).toEqual(['intel', featureNames('intel'), undefined]);
+    const all = await json(['cpu', '--list']);
+    expect(all.forms).toHaveLength(OPCODES.length);
+    expect(all.forms).toContainEqual({ opcode: '0F A2', mnemonic: 'cpuid', operands: [], features: [] });
+    expect(all.missing).toEqual(MISSING);
+  });
+
   it('eras: every version with every switch', async () => {
     const document = await json(['eras']);
     expect(document.eras[0].name).toBe('4.19-rc1');
@@ -279,6 +289,37 @@ describe('asm, eras, demo', () => {
     const one = await inProcess(['eras', '6.15']);
     expect(one.stdout).toMatch(/^KVM 6\.15\n/);
     expect(one.stdout).toMatch(/^ {2}icrReservedGp +yes$/m);
+  });
+
+  it('cpu shows the features of a vendor, by the names of /proc/cpuinfo', async () => {
+    const amd = await inProcess(['cpu', '--vendor', 'amd']);
+    expect(amd.stdout).toMatch(/^vendor {4}amd\nfeatures {2}/);
+    const names = amd.stdout
+      .replace(/^.*\nfeatures/, '')
+      .split(/\s+/)
+      .filter(Boolean);
+    expect(names).toEqual(featureNames('amd'));
+    expect(names).toContain('clzero');
+    expect((await inProcess(['cpu'])).stdout).not.toContain('clzero');
+  });
+
+  it('cpu --list shows every row of the opcode table under its feature, and what is missing', async () => {
+    const { stdout } = await inProcess(['cpu', '--list']);
+    const groups = new Map(
+      stdout.split('\n\n').map((text) => [text.split('\n')[0], text.trimEnd().split('\n').slice(1)]),
+    );
+    expect(groups.get('adx')).toEqual([
+      expect.stringMatching(/^ {2}66 0F 38 F6 +adcx +Gy,Ey$/),
+      expect.stringMatching(/^ {2}F3 0F 38 F6 +adox +Gy,Ey$/),
+    ]);
+    expect(groups.get('every x86-64 processor')).toContainEqual(expect.stringMatching(/^ {2}F4 +hlt$/));
+    expect(groups.get('monitor  (not in CPUID)')).toHaveLength(2);
+    expect(groups.get('missing  (#UD)')).toEqual(MISSING.map((text) => `  ${text}`));
+    const listed = [...groups]
+      .filter(([name]) => !name?.startsWith('missing'))
+      .reduce((n, [, rows]) => n + rows.length, 0);
+    const twice = OPCODES.filter((row) => row.attributes.filter((a) => a.startsWith('f:')).length === 2).length;
+    expect(listed).toBe(OPCODES.length + twice);
   });
 
   it('demo tells of a multicast, a unicast and a receiver, on four vCPUs, with nothing failing', () => {
