@@ -444,6 +444,7 @@ export class WasmCpu implements Cpu {
         },
         // Asked only by engines with sparse memory or hooks.
         page: () => -1,
+        access: () => L.ACCESS_PASS,
         hook: () => L.HOOK_CONTINUE,
       },
     });

@@ -9,6 +9,8 @@ import { coreModule } from '../cpu/wasm-cpu.ts';
 export interface CoreImports {
   /** Where a guest-physical page (number: 32 low bits, 20 high bits) is, for an ACCESS_* kind: a frame and PAGE_* bits, or -1. */
   page(lo: number, hi: number, access: number): number;
+  /** An access of an ACCESS_* kind to a page answered with PAGE_ASK; address and value are in S_EXIT_Q0 and S_EXIT_DATA. Returns ACCESS_*. */
+  access(kind: number, size: number): number;
   /** The CPU is at a hooked instruction; HOOK_* kinds and the sizes of the instruction and its block in bytes. Returns HOOK_*. */
   hook(kinds: number, size: number, blockSize: number): number;
 }
@@ -90,7 +92,7 @@ export class Core {
     return true;
   }
 
-  /** Asks for the given kinds (HOOK_CODE, HOOK_BLOCK) at the page offsets whose bits are set; forgets decoded code. */
+  /** Asks for HOOK_* kinds, HOOK_CODE at the page offsets whose bits are set; forgets decoded code. */
   useHooks(kinds: number, offsets: Uint8Array): void {
     this.u8.set(offsets, this.hookMap);
     this.exports.useHooks(kinds);

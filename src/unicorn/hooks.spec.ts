@@ -283,6 +283,18 @@ describe('memory events', () => {
     expect(get('rip')).toBe(0x9001n);
   });
 
+  it('a callback may map so much that the memory of the core moves', () => {
+    const { e, run, get } = load('mov rax, [0x10000008]\n mov rbx, [0x20000000]\n nop');
+    e.hook_add(uc.HOOK_MEM_READ_UNMAPPED, (engine, _, address) => {
+      engine.mem_map(address & ~0xfffn, 2 ** 24, uc.PROT_ALL);
+      engine.mem_write(address, [7]);
+      return true;
+    });
+    e.hook_add(uc.HOOK_CODE, (engine, address) => engine.mem_map(address << 32n, 2 ** 24, uc.PROT_ALL));
+    run();
+    expect([get('rax'), get('rbx')]).toEqual([7n, 7n]);
+  });
+
   it('true without mapping anything is ERR_MAP, false the error itself', () => {
     const { e, run } = load('mov rax, [0x9000]');
     const hook = e.hook_add(uc.HOOK_MEM_READ_UNMAPPED, () => true);

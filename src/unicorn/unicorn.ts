@@ -20,7 +20,7 @@ import * as L from '../cpu/core/layout.ts';
 import { CONSTANTS as C, strerror } from './constants.ts';
 import { Core, PAGE_SIZE } from './core.ts';
 import { cpuid } from './cpuid.ts';
-import { GuestMemory, type MemorySnapshot, type Region } from './guest-memory.ts';
+import { GuestMemory, type MemorySnapshot } from './guest-memory.ts';
 import { CONTEXT_SLOTS, MSR_SLOTS, registerOf } from './registers.ts';
 import type * as T from './types.ts';
 
@@ -35,6 +35,8 @@ interface HookEntry extends T.Hook {
   readonly end: bigint;
   /** begin > end: every address. */
   readonly everywhere: boolean;
+  readonly firstPage: number;
+  readonly lastPage: number;
   readonly data: unknown;
   /** X86_INS_* of HOOK_INSN. */
   readonly instruction: number;
@@ -180,7 +182,8 @@ export class Unicorn {
     if (mode !== C.MODE_16 && mode !== C.MODE_32 && mode !== C.MODE_64) this.fail('open', C.ERR_MODE);
     this.core = new Core({
       page: (lo, hi, access) => this.onPage(lo, hi, access),
-      hook: (k, s, b) => this.onHook(k, s, b),
+      access: (kind, size) => this.onAccess(kind, size),
+      hook: (kinds, size, block) => this.onHook(kinds, size, block),
     });
     this.memory = new GuestMemory(this.core);
     this.reset();
@@ -437,6 +440,9 @@ export class Unicorn {
   private readLinear(linear: bigint): bigint | undefined {
     let address = BigInt.asUintN(64, linear);
     if (this.core.u64[L.R_CR0] & CR0_PG && !this.virtualTlb) {
+      // As a nested run: whatever the CPU was doing is looked up again.
+      if (this.depth > 0 && !(this.changes & (NESTED | JUMPED))) this.outerRip = this.core.u64[L.R_RIP];
+      this.changes |= NESTED;
       this.core.exports.run(0, 0);
       const physical = this.core.exports.translate(0, address);
       this.changed();
@@ -754,6 +760,8 @@ export class Unicorn {
       begin: first,
       end: last,
       everywhere: first > last,
+      firstPage: Number(first >> 12n),
+      lastPage: Number(last >> 12n),
       data: user_data,
       instruction: extra,
       deleted: false,
@@ -799,8 +807,8 @@ export class Unicorn {
       if (everywhere || end - begin >= 4095n) wanted.fill(255);
       else for (let at = begin; at <= end; at++) mark(Number(at & 0xfffn));
     }
-    if (this.blockHooks.length > 0) wanted.fill(255);
-    const kinds = L.HOOK_CODE | (this.blockHooks.length > 0 ? L.HOOK_BLOCK : 0);
+    const accesses = this.readHooks.length + this.writeHooks.length > 0;
+    const kinds = L.HOOK_CODE | (this.blockHooks.length > 0 ? L.HOOK_BLOCK : 0) | (accesses ? L.HOOK_ACCESS : 0);
     if (kinds === this.hookKinds && wanted.every((byte, i) => byte === this.offsets[i])) return;
     this.hookKinds = kinds;
     this.offsets = wanted;
@@ -839,9 +847,11 @@ export class Unicorn {
   }
 
   private watched(hooks: readonly HookEntry[], page: number): boolean {
-    if (hooks.length === 0) return false;
-    const first = BigInt(page) << 12n;
-    return hooks.some(({ begin, end, everywhere }) => everywhere || (begin < first + 4096n && end >= first));
+    for (let i = 0; i < hooks.length; i++) {
+      const hook = hooks[i];
+      if (hook.everywhere || (page >= hook.firstPage && page <= hook.lastPage)) return true;
+    }
+    return false;
   }
 
   /** The core is at an instruction that may be hooked. */
@@ -867,6 +877,27 @@ export class Unicorn {
     this.settle();
     return this.stopping ? L.HOOK_STOP : this.changes & JUMPED ? L.HOOK_JUMP : L.HOOK_CHANGED;
   }
+
+  /** An instruction is about to access a page that hooks watch. */
+  private onAccess(kind: number, size: number): number {
+    if (this.virtualTlb && this.tlbHooks.length > 0) return L.ACCESS_LEAVE;
+    const { u32, u64 } = this.core;
+    const address = u64[L.S_EXIT_Q0];
+    this.changes = 0;
+    if (kind === L.ACCESS_WRITE) {
+      this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, this.core.i64[L.S_EXIT_DATA]);
+    } else {
+      const page = u32[L.S_EXIT_Q0 * 2 + 1] * 2 ** 20 + (u32[L.S_EXIT_Q0 * 2] >>> 12);
+      this.memoryHooks(this.readHooks, C.HOOK_MEM_READ, C.MEM_READ, address, size, 0n);
+      this.readAfter(page, address, size);
+    }
+    if (this.changes === 0 && !this.stopping) return L.ACCESS_PASS;
+    if (!this.stopping && !(this.changes & (NESTED | JUMPED))) return L.ACCESS_CHANGED;
+    this.jump = this.changes & JUMPED ? this.core.u64[L.R_RIP] : undefined;
+    return L.ACCESS_RETRY;
+  }
+  /** RIP that a callback of onAccess() wrote. */
+  private jump: bigint | undefined;
 
   private callBlockHooks(pc: bigint, size: number, icount: number): void {
     const block = { pc, icount, size };
@@ -908,13 +939,15 @@ export class Unicorn {
     if (this.mode === C.MODE_64) slots[L.R_RIP] = start;
     else if (this.mode === C.MODE_32) slots[L.R_RIP] = start & 0xffffffffn;
     else slots[L.R_RIP] = (start - slots[L.R_SEL + L.SEG_CS] * 16n) & 0xffffn;
-    let code: number = C.ERR_OK;
+    let code = -1;
     try {
       this.setStops(u64(until));
       this.previousBlock = undefined;
       this.startBlock();
       code = this.loop(count, Number(this.timeout) / 1000);
     } finally {
+      // A callback threw through the core: the steps it did not take are still counted.
+      if (code < 0) this.core.u64[L.S_STEPS] -= BigInt(this.core.exports.unusedSteps());
       this.abandon();
       this.depth--;
       if (outer) this.resume(outer);
@@ -1000,7 +1033,7 @@ export class Unicorn {
         if (this.stopping) return C.ERR_OK;
       }
       if (left <= 0) return C.ERR_OK;
-      if (performance.now() >= deadline) {
+      if (timeoutMs > 0 && performance.now() >= deadline) {
         this.timedOut = true;
         return C.ERR_OK;
       }
@@ -1013,6 +1046,12 @@ export class Unicorn {
     switch (exit) {
       case L.EXIT_ACCESS:
         return this.access();
+      case L.EXIT_RETRY:
+        if (this.jump !== undefined) {
+          u64[L.R_RIP] = this.jump;
+          this.changes |= JUMPED;
+        }
+        return RERUN;
       case L.EXIT_MMIO: {
         const how = u32[L.S_EXIT_Q1 * 2];
         const address = u64[L.S_EXIT_Q0];
@@ -1052,22 +1091,14 @@ export class Unicorn {
         return CONTINUE;
       case L.EXIT_RDTSC: {
         const aux = u32[L.S_EXIT_Q0 * 2] !== 0;
-        if (this.instruction(aux ? C.X86_INS_RDTSCP : C.X86_INS_RDTSC)) return CONTINUE;
-        this.finish(() => {
-          this.setPair(this.msr_read(MSR_TSC));
-          if (aux) u64[L.R_RCX] = u64[L.R_TSC_AUX] & 0xffffffffn;
-        });
+        if (!this.instruction(aux ? C.X86_INS_RDTSCP : C.X86_INS_RDTSC)) this.finish(() => this.rdtsc(aux));
         return CONTINUE;
       }
       case L.EXIT_RDMSR:
-        if (!this.instruction(C.X86_INS_RDMSR)) this.finish(() => this.setPair(this.msr_read(u32[L.R_RCX * 2])));
+        if (!this.instruction(C.X86_INS_RDMSR)) this.finish(() => this.setPair(this.msr_read(this.low(L.R_RCX))));
         return CONTINUE;
       case L.EXIT_WRMSR:
-        if (!this.instruction(C.X86_INS_WRMSR)) {
-          this.finish(() =>
-            this.msr_write(u32[L.R_RCX * 2], (BigInt(u32[L.R_RDX * 2]) << 32n) | BigInt(u32[L.R_RAX * 2])),
-          );
-        }
+        if (!this.instruction(C.X86_INS_WRMSR)) this.finish(() => this.wrmsr());
         return CONTINUE;
       case L.EXIT_IO:
         return this.port();
@@ -1107,6 +1138,16 @@ export class Unicorn {
   private setPair(value: bigint): void {
     this.core.u64[L.R_RAX] = value & 0xffffffffn;
     this.core.u64[L.R_RDX] = value >> 32n;
+  }
+  private low(slot: number): number {
+    return this.core.u32[slot * 2];
+  }
+  private rdtsc(aux: boolean): void {
+    this.setPair(this.msr_read(MSR_TSC));
+    if (aux) this.core.u64[L.R_RCX] = this.core.u64[L.R_TSC_AUX] & 0xffffffffn;
+  }
+  private wrmsr(): void {
+    this.msr_write(this.low(L.R_RCX), (BigInt(this.low(L.R_RDX)) << 32n) | BigInt(this.low(L.R_RAX)));
   }
   private cpuid(): void {
     const { u32, u64 } = this.core;
@@ -1229,7 +1270,7 @@ export class Unicorn {
     const asked = u64[L.S_EXIT_Q0];
     const value = this.core.i64[L.S_EXIT_DATA];
     let address = asked;
-    let page = Number(asked >> 12n);
+    let page = u32[L.S_EXIT_Q0 * 2 + 1] * 2 ** 20 + (u32[L.S_EXIT_Q0 * 2] >>> 12);
     if (this.virtualTlb && this.tlbHooks.length > 0) {
       const entry = this.tlb.get(page * 4 + kind);
       if (!entry) return this.fillTlb(page, kind);
@@ -1239,7 +1280,7 @@ export class Unicorn {
     const write = kind === L.ACCESS_WRITE;
     const exec = kind === L.ACCESS_EXEC;
     const hooked = !exec && !(how & L.ACCESS_SECOND);
-    if (write && hooked) this.memoryHooks(C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, value);
+    if (write && hooked) this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, value);
     let region = this.memory.find(page);
     if (!region) {
       if (!this.memoryEvent(16 << kind, C.MEM_READ_UNMAPPED + kind, address, size, value))
@@ -1247,31 +1288,42 @@ export class Unicorn {
       region = this.memory.find(page);
       if (!region) return C.ERR_MAP;
     }
-    if (kind === L.ACCESS_READ && hooked) this.memoryHooks(C.HOOK_MEM_READ, C.MEM_READ, address, size, 0n);
+    if (kind === L.ACCESS_READ && hooked)
+      this.memoryHooks(this.readHooks, C.HOOK_MEM_READ, C.MEM_READ, address, size, 0n);
     if (!(region.perms & (1 << kind)) || (exec && region.device)) {
       const [type, error] = PROTECTION[kind];
       if (!this.memoryEvent(128 << kind, type, address, size, value)) return error;
       if (exec) this.executable.add(page);
     }
-    if (kind === L.ACCESS_READ && hooked && this.readHooks.some(({ types }) => types & C.HOOK_MEM_READ_AFTER)) {
-      this.readAfter(region, page, address, size);
-    }
+    if (kind === L.ACCESS_READ && hooked) this.readAfter(page, address, size);
     if (exec) return CONTINUE;
-    if (!this.stopping && !(this.changes & JUMPED)) u32[L.S_GRANTS * 2]++;
+    // Views from before the callbacks are void if memory has grown.
+    if (!this.stopping && !(this.changes & JUMPED)) this.core.u32[L.S_GRANTS * 2]++;
     return RERUN;
   }
 
-  /** MEM_READ_AFTER with the value that the access is about to get. */
-  private readAfter(region: Region, page: number, address: bigint, size: number): void {
+  /** MEM_READ_AFTER with the value that the access is about to get; 0 from a device, which is read once only. */
+  private readAfter(page: number, address: bigint, size: number): void {
+    if (!this.readHooks.some(({ types }) => types & C.HOOK_MEM_READ_AFTER)) return;
     const bytes = new Uint8Array(8);
-    if (!region.device) this.memory.read(page, Number(address & 0xfffn), bytes.subarray(0, Math.min(size, 8)));
+    const region = this.memory.find(page);
+    if (region && !region.device)
+      this.memory.read(page, Number(address & 0xfffn), bytes.subarray(0, Math.min(size, 8)));
     const value = new DataView(bytes.buffer).getBigInt64(0, true);
-    this.memoryHooks(C.HOOK_MEM_READ_AFTER, C.MEM_READ_AFTER, address, size, value);
+    this.memoryHooks(this.readHooks, C.HOOK_MEM_READ_AFTER, C.MEM_READ_AFTER, address, size, value);
   }
 
-  private memoryHooks(bit: number, type: number, address: bigint, size: number, value: bigint): void {
-    for (const hook of this.hooks) {
+  private memoryHooks(
+    hooks: readonly HookEntry[],
+    bit: number,
+    type: number,
+    address: bigint,
+    size: number,
+    value: bigint,
+  ): void {
+    for (let i = 0; i < hooks.length; i++) {
       if (this.stopping) return;
+      const hook = hooks[i];
       if (!hook.deleted && hook.types & bit && covers(hook, address))
         hook.call(this, type, address, size, value, hook.data);
     }

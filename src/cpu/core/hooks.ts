@@ -1,10 +1,12 @@
 // Hooks on instructions and basic blocks. The host marks offsets within pages where it may want to be asked; the decoder puts an
 // OP_HOOK record before each instruction at such an offset, whatever the page, and the run loop asks the hook import when it gets there.
-// Instructions elsewhere run as if there were no hooks.
+// Instructions elsewhere run as if there were no hooks, unless the host also wants blocks or the accesses of instructions: then every
+// instruction has the record.
 
-import { HOOK_BLOCK, HOOK_CONTINUE, R_BASE, SEG_CS, S_HOOK_ADDRESS } from './layout';
+import { HOOK_ACCESS, HOOK_BLOCK, HOOK_CODE, HOOK_CONTINUE, R_BASE, SEG_CS, S_HOOK_ADDRESS } from './layout';
 import { codeMode, reg, setReg } from './state';
 import { flushCode } from './code-cache';
+import { grantsReset } from './sparse';
 import { REC_BYTES, REC_END, REC_FLAGS, REC_HANDLER, REC_LEN, REC_OP, OP_CROSS, OP_HOOK, OP_NEXT } from './record';
 import { H_CALL_J, H_JCC, H_JMP_J, H_LOOP } from './tables.generated';
 
@@ -29,7 +31,12 @@ export function useHooks(wanted: i32): void {
 
 // @ts-ignore: decorator
 @inline export function hookedOffset(offset: i32): bool {
-  return kinds != 0 && offset < 4096 && ((load<u8>(map + (<usize>offset >> 3)) >> <u8>(offset & 7)) & 1) != 0;
+  if (kinds == 0 || offset >= 4096) return false;
+  return (kinds & (HOOK_BLOCK | HOOK_ACCESS)) != 0 || marked(offset);
+}
+// @ts-ignore: decorator
+@inline function marked(offset: i32): bool {
+  return ((load<u8>(map + (<usize>offset >> 3)) >> <u8>(offset & 7)) & 1) != 0;
 }
 
 /** Linear address that continues the current block; a block starts at any other. */
@@ -72,21 +79,23 @@ export function blockSize(rec: usize, start: u64): i32 {
 
 /** The run loop is about to execute the instruction of `rec` at `rip`: asks the host. Returns HOOK_*. */
 export function atHook(rip: u64, rec: usize): i32 {
+  grantsReset();
   if (resume) {
     resume = false;
     if (resumeRip == rip) return HOOK_CONTINUE;
   }
   const linear = codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
   const size = <i32>load<u8>(rec, REC_LEN);
-  let wanted = kinds;
+  let wanted = kinds & ~HOOK_ACCESS;
+  if (!marked(<i32>(linear & 0xfff))) wanted &= ~HOOK_CODE;
   let block = 0;
   if (wanted & HOOK_BLOCK) {
     if (inBlock && linear == blockNext) wanted &= ~HOOK_BLOCK;
     else block = blockSize(rec, linear);
     blockNext = linear + size;
     inBlock = !endsBlock(rec);
-    if (!wanted) return HOOK_CONTINUE;
   }
+  if (!wanted) return HOOK_CONTINUE;
   setReg(S_HOOK_ADDRESS, linear);
   const next = blockNext;
   const end = blockEnd;

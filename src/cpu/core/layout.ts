@@ -237,6 +237,8 @@ export const EXIT_SOFT_INT = 25;
 export const EXIT_SYSCALL = 26;
 /** The hook import asked to stop before the instruction at RIP. */
 export const EXIT_STOP = 27;
+/** The access import undid the instruction at RIP. */
+export const EXIT_RETRY = 28;
 
 /** EXIT_ACCESS Q1: bits 7:0 size in bytes; bits 9:8 READ, WRITE or EXEC; bit 10: the part of the access in the second page. */
 export const ACCESS_KIND_SHIFT = 8;
@@ -253,9 +255,18 @@ export const PAGE_MMIO = 0x2000000;
 /** The page has moved to this frame: translations are void. */
 export const PAGE_MOVED = 0x4000000;
 
+/** Answers of the access import: pass; pass, but the host changed what the CPU has cached; undo the instruction and leave with
+ * EXIT_RETRY; leave with EXIT_ACCESS. */
+export const ACCESS_PASS = 0;
+export const ACCESS_CHANGED = 1;
+export const ACCESS_RETRY = 2;
+export const ACCESS_LEAVE = 3;
+
 /** What the hook import is called for: the instruction, and the block that starts with it. */
 export const HOOK_CODE = 1;
 export const HOOK_BLOCK = 2;
+/** No reason for a call: RIP is kept up to date for the access import. */
+export const HOOK_ACCESS = 4;
 /** Answers of the hook import: go on; the host changed what the CPU has cached, the hook is done; RIP was written; stop. */
 export const HOOK_CONTINUE = 0;
 export const HOOK_CHANGED = 1;

@@ -2,13 +2,14 @@
 // Only engines that ask for it (setSparse) have it; otherwise guest-physical addresses are RAM addresses and nothing here runs.
 //
 // The TLB holds what may be accessed freely, so only misses come here. A miss asks the page import where the page is; that is a
-// lookup and runs no code of the user. An access that is not free (no page, no permission, or a hook watches the page) leaves with
+// lookup and runs no code of the user. An access to a page that a hook watches asks the access import, whose callbacks may do anything:
+// if they run the vCPU or stop it, the instruction is undone. An access that is not allowed (no page, no permission) leaves with
 // EXIT_ACCESS before the instruction has changed anything. The host decides, counts the access in S_GRANTS and runs the instruction
 // again, which then passes as many accesses, in their order, as were granted.
 
 import {
-  ACCESS_EXEC, ACCESS_GRANTED, ACCESS_KIND_SHIFT, ACCESS_READ, ACCESS_SECOND, ACCESS_WRITE, EXIT_ACCESS, PAGE_ASK, PAGE_CODE, PAGE_FRAME, PAGE_MMIO, PAGE_MOVED,
-  S_GRANTS,
+  ACCESS_CHANGED, ACCESS_EXEC, ACCESS_GRANTED, ACCESS_LEAVE, ACCESS_RETRY, ACCESS_KIND_SHIFT, ACCESS_READ, ACCESS_SECOND, ACCESS_WRITE, EXIT_ACCESS, PAGE_ASK, PAGE_CODE, PAGE_FRAME, PAGE_MMIO, PAGE_MOVED,
+  EXIT_RETRY, S_EXIT_DATA, S_EXIT_Q0, S_GRANTS,
 } from './layout';
 import {
   BRK_LOOKUP, TLB_BASE, TLB_READ, TLB_WRITE, failed, flushTlb, leave, longMode, reg, setBrk, setReg, st, tlb, liveVersion,
@@ -20,6 +21,10 @@ import { codeWritten } from './code-cache';
 // @ts-ignore: decorator
 @external('env', 'page')
 declare function page(lo: u32, hi: u32, access: i32): i32;
+/** Asks the hooks about the access whose address and value are in the exit fields Q0 and DATA. Returns ACCESS_*. */
+// @ts-ignore: decorator
+@external('env', 'access')
+declare function access(kind: i32, size: i32): i32;
 
 export let sparse: bool = false;
 /** Linear addresses are looked up as they are, whatever the paging mode. */
@@ -77,7 +82,32 @@ function locate(linear: u64, size: i32, write: bool, value: u64, base: usize, se
     place = ramBase + (<usize>answer << 12) + <usize>(address & 0xfff);
     return true;
   }
-  if (answer < 0 || (answer & PAGE_ASK) != 0) {
+  if (answer >= 0 && (answer & PAGE_ASK) != 0 && !second && passed >= reg(S_GRANTS)) {
+    setReg(S_EXIT_Q0, address);
+    setReg(S_EXIT_DATA, value);
+    const mine = passed;
+    const verdict = access(kind, size);
+    passed = mine + 1;
+    if (verdict == ACCESS_RETRY) {
+      setReg(S_GRANTS, passed);
+      leave(EXIT_RETRY, 0, 0, 0);
+      return false;
+    }
+    if (verdict == ACCESS_LEAVE) {
+      leave(EXIT_ACCESS, address, size | (kind << ACCESS_KIND_SHIFT), value);
+      return false;
+    }
+    if (verdict == ACCESS_CHANGED) {
+      setBrk(BRK_LOOKUP);
+      answer = ask(address, kind | ACCESS_GRANTED);
+      if (answer < 0) {
+        leave(EXIT_ACCESS, address, size | (kind << ACCESS_KIND_SHIFT) | ACCESS_SECOND, value);
+        return false;
+      }
+    }
+  } else if (answer >= 0 && (answer & PAGE_ASK) != 0 && second) {
+    answer &= ~PAGE_ASK;
+  } else if (answer < 0 || (answer & PAGE_ASK) != 0) {
     if (passed >= reg(S_GRANTS)) {
       leave(EXIT_ACCESS, address, size | (kind << ACCESS_KIND_SHIFT) | (second ? ACCESS_SECOND : 0), value);
       return false;
