@@ -3,8 +3,8 @@
  * v8.serialize() writes it; stdout: for each case the length of its serialized outcome (u32, little-endian), then the outcome.
  */
 import { readFileSync, writeSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { deserialize, serialize } from 'node:v8';
+import { type Koffi, koffi } from '../../../src/cpu/engines/koffi.ts';
 import { FX_BYTES, FX_FCW, FX_FSW, FX_FTW, FX_MXCSR, FX_ST, FX_XMM } from './fp-values.ts';
 import {
   CODE,
@@ -24,18 +24,8 @@ import {
   WORDS,
 } from './layout.ts';
 
-interface Koffi {
-  load(path: string): { func(declaration: string): (...values: unknown[]) => number };
-  proto(declaration: string): unknown;
-  pointer(type: unknown): unknown;
-  register(callback: (...values: never[]) => void, type: unknown): unknown;
-  address(value: unknown): bigint;
-  alloc(type: string, length: number): unknown;
-  view(pointer: unknown, length: number): ArrayBuffer;
-  decode(pointer: unknown, type: string): unknown;
-}
-const koffi = createRequire(import.meta.url)('koffi') as Koffi;
-const library = koffi.load('libunicorn.so.2');
+const k = koffi() as Koffi;
+const library = k.load('libunicorn.so.2');
 const open = library.func('int uc_open(int arch, int mode, _Out_ void **engine)');
 const map = library.func('int uc_mem_map(void *engine, uint64_t address, size_t size, uint32_t protection)');
 const write = library.func('int uc_mem_write(void *engine, uint64_t address, void *bytes, size_t size)');
@@ -53,7 +43,7 @@ const stop = library.func('int uc_emu_stop(void *engine)');
 const hook = library.func(
   'int uc_hook_add(void *engine, _Out_ size_t *hook, int type, void *callback, void *data, uint64_t begin, uint64_t end)',
 );
-const interrupt = koffi.proto('void OnInterrupt(void *engine, uint32_t number, void *data)');
+const interrupt = k.proto('void OnInterrupt(void *engine, uint32_t number, void *data)');
 
 // unicorn.h and x86.h of Unicorn 2.
 const ARCH_X86 = 4;
@@ -79,9 +69,9 @@ const FILLER = new Uint8Array(PAGE).fill(0xcc);
 
 /** Native memory: koffi passes its address, and a view of it reads and writes the same bytes. */
 function nativeBytes(length: number): { pointer: unknown; address: bigint; bytes: Uint8Array; view: DataView } {
-  const pointer = koffi.alloc('uint8_t', length);
-  const buffer = koffi.view(pointer, length);
-  return { pointer, address: koffi.address(pointer), bytes: new Uint8Array(buffer), view: new DataView(buffer) };
+  const pointer = k.alloc('uint8_t', length);
+  const buffer = k.view(pointer, length);
+  return { pointer, address: k.address(pointer), bytes: new Uint8Array(buffer), view: new DataView(buffer) };
 }
 
 /** A fixed list of registers, 16 bytes of value each, read or written in one call. */
@@ -152,10 +142,10 @@ class Unicorn {
       ...Array.from({ length: 8 }, (_, n) => (ST0 as number) + n),
       ...Array.from({ length: vectors }, (_, n) => (XMM0 as number) + n),
     ]);
-    const callback = koffi.register((_engine: never, number: never) => {
+    const callback = k.register((_engine: never, number: never) => {
       this.#interrupt = number;
       stop(this.#engine);
-    }, koffi.pointer(interrupt));
+    }, k.pointer(interrupt));
     hook(this.#engine, [0n], HOOK_INTR, callback, null, 1n, 0n);
     const context: [unknown] = [undefined];
     allocateContext(this.#engine, context);

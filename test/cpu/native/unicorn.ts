@@ -1,8 +1,8 @@
 /** Debian's Unicorn library as a third voice: what it says of cases that the processor and the core have run. */
 import { spawnSync } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { deserialize, serialize } from 'node:v8';
+import { koffi } from '../../../src/cpu/engines/koffi.ts';
 import { differences } from './compare.ts';
 import { PRIVILEGED } from './forms.ts';
 import { CODE, CODE_BYTES, CODE16, COMPAT32, DONE, type Image, type NativeCase, type Outcome } from './layout.ts';
@@ -13,12 +13,12 @@ export const DIED = 0x300;
 
 /** Why Unicorn cannot be asked here, or undefined if it can. */
 export function unicornUnavailable(): string | undefined {
+  const k = koffi();
+  if (!k) return 'needs the npm package koffi';
   try {
-    const koffi = createRequire(import.meta.url)('koffi') as { load(path: string): { unload(): void } };
-    koffi.load('libunicorn.so.2').unload();
+    k.load('libunicorn.so.2').unload();
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    return code === 'MODULE_NOT_FOUND' ? 'needs the npm package koffi' : `needs libunicorn.so.2 (${message})`;
+    return `needs libunicorn.so.2 (${(error as Error).message})`;
   }
   return undefined;
 }
