@@ -18,6 +18,8 @@ export const MAX_MEMORY = 2 ** 31;
 export const UNICORN_MAX_MEMORY = 2 ** 30;
 /** Width of a guest-physical address in bits, as CPUID 0x80000008 tells the guest. */
 export const MAXPHYADDR = 40;
+/** Width of a linear address in bits that the processor knows (CPUID 0x80000008): 57, with 5-level paging. */
+export const MAXLINADDR = 57;
 
 export interface CpuOptions {
   /** Number of virtual processors, 1 … 4096. */

@@ -32,7 +32,9 @@ describe('the feature table', () => {
   });
 
   it('gives the bits of a leaf', () => {
-    expect(featureBits('intel', 0x80000001, 0, 'edx')).toBe(((1 << 11) | (1 << 20) | (1 << 27) | (1 << 29)) >>> 0);
+    expect(featureBits('intel', 0x80000001, 0, 'edx')).toBe(
+      ((1 << 11) | (1 << 20) | (1 << 26) | (1 << 27) | (1 << 29)) >>> 0,
+    );
     expect(featureBits('amd', 0x1234, 0, 'eax')).toBe(0);
   });
 });

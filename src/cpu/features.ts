@@ -27,6 +27,7 @@ const TABLE = `
 1:ecx 3 | monitor | none |
 1:ecx 9 | ssse3 | both |
 1:ecx 13 | cx16 | both |
+1:ecx 17 | pcid | both | process-context identifiers
 1:ecx 19 | sse4_1 | both |
 1:ecx 20 | sse4_2 | both |
 1:ecx 21 | x2apic | both | local APIC by MSRs
@@ -37,6 +38,7 @@ const TABLE = `
 1:ecx 26 | xsave | both |
 1:ecx 30 | rdrand | both |
 1:ecx 31 | hypervisor | both | runs under KVM
+1:edx 2 | de | both | I/O breakpoints
 1:edx 3 | pse | both | 4-MiB pages
 1:edx 4 | tsc | both |
 1:edx 5 | msr | both |
@@ -46,6 +48,7 @@ const TABLE = `
 1:edx 11 | sep | both |
 1:edx 13 | pge | both | global pages
 1:edx 15 | cmov | both |
+1:edx 17 | pse36 | both | 40-bit addresses of 4-MiB pages
 1:edx 19 | clflush | both |
 1:edx 23 | mmx | both |
 1:edx 24 | fxsr | both |
@@ -53,11 +56,17 @@ const TABLE = `
 1:edx 26 | sse2 | both |
 7:ebx 0 | fsgsbase | both |
 7:ebx 3 | bmi1 | both |
+7:ebx 7 | smep | both | supervisor-mode execution prevention
 7:ebx 8 | bmi2 | both |
+7:ebx 10 | invpcid | both |
 7:ebx 18 | rdseed | both |
 7:ebx 19 | adx | both |
+7:ebx 20 | smap | both |
 7:ebx 23 | clflushopt | both |
 7:ebx 24 | clwb | both |
+7:ecx 2 | umip | both | SGDT, SIDT, SLDT, STR and SMSW at CPL 0 only
+7:ecx 3 | pku | both |
+7:ecx 16 | la57 | both | 5-level paging
 7:ecx 22 | rdpid | both |
 7:ecx 25 | cldemote | intel |
 7:edx 14 | serialize | intel |
@@ -71,6 +80,7 @@ d.1:eax 3 | xsaves | both |
 80000001:ecx 8 | 3dnowprefetch | both |
 80000001:edx 11 | syscall | both |
 80000001:edx 20 | nx | both | no-execute pages
+80000001:edx 26 | pdpe1gb | both | 1-GiB pages
 80000001:edx 27 | rdtscp | both |
 80000001:edx 29 | lm | both | 64-bit mode
 80000008:ebx 0 | clzero | amd |

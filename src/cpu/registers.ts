@@ -51,6 +51,7 @@ export const REGISTERS: readonly RegisterInfo[] = [
   r('cr4', L.R_CR4, 'control'),
   r('efer', L.R_EFER, 'control'),
   r('xcr0', L.R_XCR0, 'xcr'),
+  r('pkru', L.R_PKRU, 'control', 32),
   r('dr0', L.R_DR0, 'debug'),
   r('dr1', L.R_DR1, 'debug'),
   r('dr2', L.R_DR2, 'debug'),

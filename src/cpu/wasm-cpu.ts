@@ -12,6 +12,7 @@ import {
   type CpuState,
   MAX_MEMORY,
   MAX_VCPUS,
+  MAXLINADDR,
   MAXPHYADDR,
   type Vendor,
 } from './cpu.ts';
@@ -483,6 +484,7 @@ export class WasmCpu implements Cpu {
     for (const state of this.states) {
       state.set(L.S_VENDOR, this.vendor === 'amd' ? 1 : 0, 0);
       state.set(L.S_MAXPHYADDR, MAXPHYADDR, 0);
+      state.set(L.S_MAXLINADDR, MAXLINADDR, 0);
       state.set(L.S_TLB_VERSION, 1, 0);
       state.set(L.S_RANDOM, state.index, 0);
       state.reset('reset', 0);

@@ -10,6 +10,7 @@ const state: CpuidState = {
   vcpuId: 5,
   vcpuCount: 6,
   apicEnabled: true,
+  ospke: false,
   hidden: [],
   osxsave: false,
   pvFeatures: 0x800,
@@ -104,8 +105,14 @@ describe('features', () => {
     expect(cpuid(amd, 0x80000001, 0).edx & (1 << 9)).toBe(1 << 9);
   });
 
+  it('ties OSPKE to CR4.PKE', () => {
+    expect(cpuid(state, 7, 0).ecx & (1 << 4)).toBe(0);
+    expect(cpuid({ ...state, ospke: true }, 7, 0).ecx & (1 << 4)).toBe(1 << 4);
+    expect(cpuid({ ...state, ospke: true }, 7, 1).ecx).toBe(0);
+  });
+
   it('gives the address widths of the CPU', () => {
-    expect(cpuid(state, 0x80000008, 0).eax).toBe(40 | (48 << 8));
+    expect(cpuid(state, 0x80000008, 0).eax).toBe(40 | (57 << 8));
     expect(cpuid(state, 0x80000008, 0).eax & 0xff).toBe(MAXPHYADDR);
   });
 

@@ -2,11 +2,9 @@
  * What CPUID shows the guest: a plausible Intel or AMD processor that claims nothing our cores cannot do. The feature bits are those of
  * `../cpu/features.ts` (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
  */
-import { MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
+import { MAXLINADDR, MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
 import { type Feature, featureBits } from '../cpu/features.ts';
 import type { Era } from './eras.ts';
-
-const LINEAR_BITS = 48;
 
 // KVM_FEATURE_* bits of leaf 0x40000001 EAX.
 export const PV_CLOCKSOURCE = 0;
@@ -60,6 +58,8 @@ const EBX_CLFLUSH_LINE = 8 << 8;
 export const ECX_X2APIC = 1 << 21;
 const ECX_OSXSAVE = 1 << 27;
 const EDX_APIC = 1 << 9;
+// CPUID.7.
+const ECX_OSPKE = 1 << 4;
 /** Bits of CPUID.1 EDX that AMD repeats in CPUID.80000001 EDX. */
 const EDX_REPEATED = 0x0183f3ff;
 
@@ -76,6 +76,8 @@ export interface CpuidState {
   readonly apicEnabled: boolean;
   /** CR4.OSXSAVE: CPUID.1 ECX.OSXSAVE follows it. */
   readonly osxsave: boolean;
+  /** CR4.PKE: CPUID.7 ECX.OSPKE follows it. */
+  readonly ospke: boolean;
   /** Leaf 0x40000001 EAX. */
   readonly pvFeatures: number;
   /** What the VMM does not show. */
@@ -137,7 +139,7 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [4, () => EMPTY],
   [5, () => EMPTY],
   [6, () => EMPTY],
-  [7, ({ vendor }, index) => features(vendor, 7, index)],
+  [7, ({ vendor, ospke }, index) => structured(vendor, index, ospke)],
   [0xb, topology],
   [0xd, xsaveLeaf],
   [KVM_BASE, () => leaf(KVM_BASE + 1, word('KVMK'), word('VMKV'), word('M\0\0\0'))],
@@ -162,7 +164,7 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [EXTENDED_BASE + 7, () => EMPTY],
   [
     EXTENDED_BASE + 8,
-    ({ vendor }) => leaf(MAXPHYADDR | (LINEAR_BITS << 8), featureBits(vendor, EXTENDED_BASE + 8, 0, 'ebx'), 0, 0),
+    ({ vendor }) => leaf(MAXPHYADDR | (MAXLINADDR << 8), featureBits(vendor, EXTENDED_BASE + 8, 0, 'ebx'), 0, 0),
   ],
 ]);
 
@@ -174,6 +176,11 @@ const features = (vendor: Vendor, func: number, index: number): CpuidLeaf =>
     featureBits(vendor, func, index, 'ecx'),
     featureBits(vendor, func, index, 'edx'),
   );
+
+const structured = (vendor: Vendor, index: number, ospke: boolean): CpuidLeaf => {
+  const { eax, ebx, ecx, edx } = features(vendor, 7, index);
+  return leaf(eax, ebx, index === 0 && ospke ? ecx | ECX_OSPKE : ecx, edx);
+};
 
 /** CPUID.1 EDX. */
 const features1 = (vendor: Vendor, apicEnabled: boolean): number =>

@@ -117,7 +117,7 @@ describe('stored MSRs', () => {
     ['KVM_POLL_CONTROL', 0x4b564d05, 0n, 2n],
     ['KVM_ASYNC_PF_INT', 0x4b564d06, 0xecn, 0x100n],
     ['FS_BASE', 0xc0000100, 0xffff_8000_0000_0000n, 0x8000_0000_0000_0000n],
-    ['LSTAR', 0xc0000082, 0x7fff_ffff_ffffn, 0x8000_0000_0000n],
+    ['LSTAR', 0xc0000082, 0xff_ffff_ffff_ffffn, 0x0100_0000_0000_0000n],
     ['TSC_AUX', 0xc0000103, 0xffff_ffffn, 1n << 32n],
     ['MCG_STATUS', 0x17a, 0n, 1n],
   ])('%s keeps a valid value and refuses another', (_name, msr, good, bad) => {

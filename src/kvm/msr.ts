@@ -8,7 +8,7 @@
  */
 import * as R from '../cpu/core/layout.ts';
 import type { Vendor } from '../cpu/cpu.ts';
-import { MAXPHYADDR } from '../cpu/cpu.ts';
+import { MAXLINADDR, MAXPHYADDR } from '../cpu/cpu.ts';
 import { MSR_TSC_DEADLINE } from './fastpath.ts';
 import { APIC_BASE_EN, APIC_BASE_EXTD } from './lapic.ts';
 import { PV_MSRS } from './pv-msr.ts';
@@ -41,7 +41,9 @@ const EFER_LMA = 1n << 10n;
 const EFER_NX = 1n << 11n;
 const EFER_WRITABLE = EFER_SCE | EFER_LME | EFER_LMA | EFER_NX;
 
-export const isCanonical = (address: bigint): boolean => BigInt.asUintN(64, BigInt.asIntN(48, address)) === address;
+/** Canonical for the widest linear address that the processor knows. */
+export const isCanonical = (address: bigint): boolean =>
+  BigInt.asUintN(64, BigInt.asIntN(MAXLINADDR, address)) === address;
 
 /** Refuses every write of the guest; the host may store a value. */
 const readOnly = (msr: number, name: string, value: (vcpu: KvmVcpu, kvm: MsrContext) => bigint): MsrRow => ({

@@ -135,6 +135,7 @@ const RFLAGS_RF = 0x10000;
 const RFLAGS_VM = 0x20000;
 const CR0_PE = 1;
 const CR4_OSXSAVE = 1 << 18;
+const CR4_PKE = 1 << 22;
 const XCR0_X87 = 1;
 const DR6_BS = 0x4000;
 const DR6_TRAPS = 0xf;
@@ -1396,6 +1397,7 @@ export class Kvm implements HypercallContext, MsrContext {
         vcpuCount: this.vcpus.length,
         apicEnabled: lapic.hwEnabled,
         osxsave: (state.lo(R_CR4) & CR4_OSXSAVE) !== 0,
+        ospke: (state.lo(R_CR4) & CR4_PKE) !== 0,
         pvFeatures: this.pvFeatures,
         hidden: this.hidden,
       },

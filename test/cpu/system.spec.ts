@@ -426,7 +426,7 @@ describe('segments in 64-bit mode', () => {
     b.run('mov eax, TSS2\nltr ax\nhlt');
     expect(hex(b.get('tr_base'))).toBe('0xffff800000004000');
     const bad = await bare('long64');
-    bad.write64(GDT + SEL.TSS2 + 8, 0x8000n);
+    bad.write64(GDT + SEL.TSS2 + 8, 0x0100_0000n);
     expect(bad.fault('mov eax, TSS2\nbad: ltr ax\nhlt')).toEqual({ vector: GP, error: SEL.TSS2, at: 'bad' });
   });
 });
@@ -491,7 +491,7 @@ describe('descriptor-table registers', () => {
     b.run('lidt [rip+table]\nsidt [0x6000]\nhlt\ntable: .word 0xfff\n.quad 0xffff800000003000');
     expect([b.read16(0x6000), hex(b.read64(0x6002))]).toEqual([0xfff, '0xffff800000003000']);
     const bad = await bare('long64');
-    const source = 'bad: lidt [rip+table]\nhlt\ntable: .word 0xfff\n.quad 0x0000800000003000';
+    const source = 'bad: lidt [rip+table]\nhlt\ntable: .word 0xfff\n.quad 0x0100000000003000';
     expect(bad.fault(source)).toEqual({ vector: GP, error: 0, at: 'bad' });
   });
 });
@@ -1175,7 +1175,7 @@ describe('fast system calls', () => {
 describe('MSRs the CPU owns', () => {
   const write = (msr: number, value: bigint): string =>
     `mov ecx, ${msr}\nmov eax, ${value & 0xffffffffn}\nmov edx, ${value >> 32n}\nbad: wrmsr\nrdmsr\nhlt`;
-  const nonCanonical = 0x800000000000n;
+  const nonCanonical = 1n << 56n;
 
   it.each([
     ['sysenter_cs', 0x174, 0x123456789n, 0x23456789n],

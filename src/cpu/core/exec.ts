@@ -35,7 +35,7 @@ import { DR6_BS, hitPort } from './debug';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import { simd } from './simd';
 import {
-  cli, clts, invlpg, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
+  cli, clts, invlpg, invpcid, pkru, setAc, tablesVisible, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
   requireCpl0, requireProtected, sgdt, sidt, sldt, smsw, sti, str, msrValue,
 } from './system';
 
@@ -1276,7 +1276,7 @@ export function execute(rec: usize): void {
     }
     case H.H_MOV_DR: if (requireCpl0()) movToDr(<i32>load<u8>(rec, REC_REG), getAt(load<u8>(rec, REC_E), sizeOf(rec))); break;
     case H.H_SLDT: case H.H_STR: {
-      if (!requireProtected()) return;
+      if (!requireProtected() || !tablesVisible()) return;
       const value = <i32>load<u16>(rec, REC_HANDLER) == H.H_SLDT ? sldt() : str();
       if (inMemory(rec)) writeE(rec, 1, value);
       else putAt(load<u8>(rec, REC_E), sizeOf(rec), value);
@@ -1295,11 +1295,13 @@ export function execute(rec: usize): void {
     case H.H_LAR: descriptorQuery(rec, false); break;
     case H.H_LSL: descriptorQuery(rec, true); break;
     case H.H_SGDT: {
+      if (!tablesVisible()) return;
       const at = tableAddress(rec, true);
       if (!failed()) sgdt(at);
       break;
     }
     case H.H_SIDT: {
+      if (!tablesVisible()) return;
       const at = tableAddress(rec, true);
       if (!failed()) sidt(at);
       break;
@@ -1313,6 +1315,7 @@ export function execute(rec: usize): void {
       break;
     }
     case H.H_SMSW: {
+      if (!tablesVisible()) return;
       const value = smsw();
       if (inMemory(rec)) writeE(rec, 1, value);
       else putAt(load<u8>(rec, REC_E), sizeOf(rec), value);
@@ -1331,6 +1334,14 @@ export function execute(rec: usize): void {
       invlpg(codeMode == 2 && segment < SEG_FS ? offset : reg(R_BASE + segment) + offset);
       break;
     }
+    case H.H_INVPCID: {
+      if (!requireCpl0()) return;
+      const at = operandAddress(rec, 16, false);
+      if (!failed()) invpcid(getG(rec, codeMode == 2 ? 3 : 2), at);
+      break;
+    }
+    case H.H_SET_AC: setAc(load<u8>(rec, REC_SUB) != 0); break;
+    case H.H_PKRU: pkru(load<u8>(rec, REC_SUB) != 0); break;
     case H.H_INVD: if (requireCpl0()) leave(EXIT_INVD, 0, 0, 0); break;
     case H.H_WBINVD: if (requireCpl0()) leave(EXIT_WBINVD, 0, 0, 0); break;
     // VMCALL and VMMCALL leave at any CPL: the exit comes before the privilege check, which is KVM's.

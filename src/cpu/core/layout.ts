@@ -112,6 +112,10 @@ export const S_TLB_VERSION = 118;
 export const S_PDPTE = 119;
 /** A single-step trap or code breakpoint that is due before the next instruction: DR6 bits to set, 0 if none. */
 export const S_PENDING_DEBUG = 123;
+/** Width in bits of the linear addresses that the processor knows: 48, or 57 if it has 5-level paging. */
+export const S_MAXLINADDR = 124;
+/** The supervisor TLB holds pages of the user that RFLAGS.AC has opened (SMAP). */
+export const S_SMAP_OPEN = 125;
 /** State of the generator behind RDRAND and RDSEED. */
 export const S_RANDOM = 127;
 
@@ -130,6 +134,8 @@ export const R_FCS = 134;
 export const R_FDS = 135;
 export const R_MXCSR = 136;
 export const R_XCR0 = 137;
+/** Rights of the protection keys: AD and WD for each of 16. */
+export const R_PKRU = 139;
 /** Physical x87 registers R0 … R7, two slots each: significand (also MMi), then sign and exponent in bits 15:0. */
 export const R_FPR = 144;
 /** XMM0 … XMM15, two slots each: bits 63:0, then 127:64. */

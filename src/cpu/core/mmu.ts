@@ -5,14 +5,14 @@
 // page. Bit 11 of a write tag marks a page that holds decoded code or belongs to a snapshot: such stores miss the fast compare.
 
 import {
-  BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
+  BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMAP, CR4_SMEP, FLAG_AC, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
   TLB_PRIVILEGE, TLB_READ, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, isCanonical, leave,
   leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
   AC, alignmentChecked, dataWatched, liveVersion, suspendChecks,
 } from './state';
 import {
-  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, S_IOQ,
-  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE,
+  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
+  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
@@ -39,6 +39,7 @@ const PF_W: u32 = 2;
 const PF_U: u32 = 4;
 const PF_RSVD: u32 = 8;
 const PF_I: u32 = 16;
+const PF_PK: u32 = 32;
 
 const PAGE_MASK: u64 = ~0xfff;
 
@@ -48,15 +49,45 @@ export function walked(): u64 {
   return physical;
 }
 
-function fault(linear: u64, access: i32, user: bool, present: bool, reserved: bool): bool {
-  let error: u32 = present ? PF_P : 0;
+/** A #PF whose error code has these bits besides W, U and I, which follow from the access. Returns false. */
+function fault(linear: u64, access: i32, user: bool, error: u32): bool {
   if (access == WRITE) error |= PF_W;
   if (user) error |= PF_U;
-  if (reserved) error |= PF_RSVD;
-  // The I/D bit is reported only when NX can be enforced (SDM vol. 3, 4.7).
-  if (access == EXEC && (reg(R_CR4) & CR4_PAE) != 0 && (reg(R_EFER) & EFER_NXE) != 0) error |= PF_I;
+  // The I/D bit is reported only when SMEP or NX can be enforced (SDM vol. 3, 4.7).
+  const cr4 = reg(R_CR4);
+  if (access == EXEC && ((cr4 & CR4_SMEP) != 0 || ((cr4 & CR4_PAE) != 0 && (reg(R_EFER) & EFER_NXE) != 0))) error |= PF_I;
   raisePageFault(linear, error);
   return false;
+}
+
+/** The access is to a descriptor table, a TSS or the stack of an inner level: SMAP counts whatever RFLAGS.AC. */
+let implicit: bool = false;
+
+/**
+ * Checks the access rights of a present translation (SDM vol. 3, 4.6): `rights` has W and U if all its entries have them, and NX if one
+ * has; `leaf` is the entry that maps the page. False with #PF pending.
+ */
+function permitted(linear: u64, access: i32, user: bool, rights: u64, leaf: u64): bool {
+  if (quiet) return true;
+  const cr4 = reg(R_CR4);
+  const userPage = (rights & PTE_U) != 0;
+  let good = userPage || !user;
+  let keyed = false;
+  if (access == EXEC) {
+    good = good && (rights & PTE_NX) == 0 && (user || !userPage || (cr4 & CR4_SMEP) == 0);
+  } else {
+    const protect = user || (reg(R_CR0) & CR0_WP) != 0;
+    if (access == WRITE) good = good && ((rights & PTE_W) != 0 || !protect);
+    if (!user && userPage && (cr4 & CR4_SMAP) != 0) {
+      if (implicit || (reg(R_RFLAGS) & FLAG_AC) == 0) good = false;
+      else setReg(S_SMAP_OPEN, 1);
+    }
+    if (userPage && longMode && (cr4 & CR4_PKE) != 0) {
+      const key = <u32>(reg(R_PKRU) >> ((leaf >> 59 & 15) << 1));
+      keyed = (key & 1) != 0 || ((key & 2) != 0 && access == WRITE && protect);
+    }
+  }
+  return (good && !keyed) || fault(linear, access, user, keyed ? PF_P | PF_PK : PF_P);
 }
 
 /**
@@ -64,31 +95,28 @@ function fault(linear: u64, access: i32, user: bool, present: bool, reserved: bo
  * Returns false with a pending #PF (or an internal exit). Linear addresses must be canonical.
  */
 export function walk(linear: u64, access: i32, user: bool): bool {
-  const cr0 = reg(R_CR0);
-  if ((cr0 & CR0_PG) == 0 || virtualTlb) {
+  if ((reg(R_CR0) & CR0_PG) == 0 || virtualTlb) {
     physical = longMode ? linear : linear & 0xffffffff;
     return true;
   }
   const cr4 = reg(R_CR4);
-  if ((cr4 & CR4_PAE) == 0) return walk32(linear & 0xffffffff, access, user, cr0, cr4);
-  const efer = reg(R_EFER);
-  const nxe = (efer & EFER_NXE) != 0;
+  if ((cr4 & CR4_PAE) == 0) return walk32(linear & 0xffffffff, access, user, cr4);
+  const nxe = (reg(R_EFER) & EFER_NXE) != 0;
   const highReserved = reservedPhysicalBits() & ADDRESS_MASK | (nxe ? 0 : PTE_NX);
-  let writable: u64 = PTE_W;
-  let userOk: u64 = PTE_U;
-  let nx: u64 = 0;
+  let rights: u64 = PTE_W | PTE_U;
   let table: u64;
   let level: i32;
   let tables0: u64 = 0;
   let tables1: u64 = 0;
   let tables2: u64 = 0;
+  let tables3: u64 = 0;
   if (longMode) {
     table = reg(R_CR3) & ADDRESS_MASK;
-    level = 3;
+    level = (cr4 & CR4_LA57) != 0 ? 4 : 3;
   } else {
     linear &= 0xffffffff;
     const pdpte = reg(S_PDPTE + <i32>(linear >> 30));
-    if ((pdpte & PTE_P) == 0) return fault(linear, access, user, false, false);
+    if ((pdpte & PTE_P) == 0) return fault(linear, access, user, 0);
     table = pdpte & ADDRESS_MASK;
     level = 1;
   }
@@ -98,26 +126,24 @@ export function walk(linear: u64, access: i32, user: bool): bool {
     where = table | (((linear >> (12 + 9 * level)) & 0x1ff) << 3);
     entry = physRead64(where);
     if (failed()) return false;
-    if ((entry & PTE_P) == 0) return fault(linear, access, user, false, false);
-    // Bits 62:52 are ignored in 4-level paging and reserved (except with NX) in PAE paging.
+    if ((entry & PTE_P) == 0) return fault(linear, access, user, 0);
+    // Bits 62:52 are ignored (62:59 of a leaf: protection key) in IA-32e paging and reserved (except with NX) in PAE paging.
     let reserved = entry & (highReserved | (longMode ? 0 : 0x7ff0000000000000));
     const large = level > 0 && (entry & PTE_PS) != 0;
-    if (level == 3) reserved |= entry & PTE_PS;
+    if (level >= 3) reserved |= entry & PTE_PS;
     else if (large) reserved |= level == 2 ? entry & 0x3fffe000 : entry & 0x1fe000;
-    if (reserved) return fault(linear, access, user, true, true);
-    writable &= entry;
-    userOk &= entry;
-    nx |= entry & PTE_NX;
-    if (level == 0 || (large && level < 3)) break;
-    if (level == 3) tables0 = where;
+    if (reserved) return fault(linear, access, user, PF_P | PF_RSVD);
+    rights = (rights & entry) | ((rights | entry) & PTE_NX);
+    if (level == 0 || large) break;
+    if (level == 4) tables3 = where;
+    else if (level == 3) tables0 = where;
     else if (level == 2) tables1 = where;
     else tables2 = where;
     table = entry & ADDRESS_MASK;
     level--;
   }
-  if (user && !userOk) return fault(linear, access, user, true, false);
-  if (access == WRITE && !writable && (user || (cr0 & CR0_WP) != 0)) return fault(linear, access, user, true, false);
-  if (access == EXEC && nx) return fault(linear, access, user, true, false);
+  if (!permitted(linear, access, user, rights, entry)) return false;
+  if (tables3) setAccessed(tables3);
   if (tables0) setAccessed(tables0);
   if (tables1) setAccessed(tables1);
   if (tables2) setAccessed(tables2);
@@ -135,30 +161,31 @@ function markLeaf(where: u64, entry: u8, access: i32): void {
   if (!quiet && (entry & bits) != bits) physSetBits(where, bits);
 }
 
-function walk32(linear: u64, access: i32, user: bool, cr0: u64, cr4: u64): bool {
+function walk32(linear: u64, access: i32, user: bool, cr4: u64): bool {
   const pdeAt = (reg(R_CR3) & 0xfffff000) | ((linear >> 22) << 2);
   const pde = physRead32(pdeAt);
   if (failed()) return false;
-  if ((pde & 1) == 0) return fault(linear, access, user, false, false);
+  if ((pde & 1) == 0) return fault(linear, access, user, 0);
   let entry = pde;
   let where = pdeAt;
   const large = (pde & 0x80) != 0 && (cr4 & CR4_PSE) != 0;
   let permissions = pde;
+  let upper: u64 = 0;
   if (!large) {
     where = (pde & 0xfffff000) | (((linear >> 12) & 0x3ff) << 2);
     entry = physRead32(where);
     if (failed()) return false;
-    if ((entry & 1) == 0) return fault(linear, access, user, false, false);
+    if ((entry & 1) == 0) return fault(linear, access, user, 0);
     permissions &= entry;
-  } else if (pde & 0x3fe000) {
-    // PSE-36 is not offered: bits 21:13 of a 4 MiB PDE are reserved.
-    return fault(linear, access, user, true, true);
+  } else {
+    // PSE-36: bits 20:13 of a 4 MiB PDE are bits 39:32 of the address.
+    upper = <u64>(pde >> 13 & 0xff) << 32;
+    if ((pde & 0x200000) != 0 || (upper & reservedPhysicalBits()) != 0) return fault(linear, access, user, PF_P | PF_RSVD);
   }
-  if (user && (permissions & 4) == 0) return fault(linear, access, user, true, false);
-  if (access == WRITE && (permissions & 2) == 0 && (user || (cr0 & CR0_WP) != 0)) return fault(linear, access, user, true, false);
+  if (!permitted(linear, access, user, permissions, entry)) return false;
   if (!large) setAccessed(pdeAt);
   markLeaf(where, <u8>entry, access);
-  physical = large ? (entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
+  physical = large ? upper | <u64>(entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
   return true;
 }
 
@@ -229,7 +256,7 @@ export function translateData(linear: u64, write: bool, base: usize): bool {
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
   const tag = load<u64>(entry);
-  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | liveVersion)) {
+  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | liveVersion) && !(implicit && reg(S_SMAP_OPEN) != 0)) {
     if (tag & TAG_WATCHED) looked(entry);
     physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
     return true;
@@ -520,14 +547,21 @@ export function stStack(linear: u64, sizeLog2: i32, value: u64): void {
 
 // ---- implicit supervisor accesses (descriptor tables, TSS, stacks of an inner level) whatever the CPL ----
 export function ldSys(linear: u64, size: i32): u64 {
-  return loadSlow(linear, size, st + TLB_BASE, false);
+  implicit = true;
+  const value = loadSlow(linear, size, st + TLB_BASE, false);
+  implicit = false;
+  return value;
 }
 export function stSys(linear: u64, size: i32, value: u64): void {
+  implicit = true;
   storeSlow(linear, size, value, st + TLB_BASE, false);
+  implicit = false;
 }
 /** A store as stSys, to a stack of a given privilege level: user tables for CPL 3; non-canonical is #SS(0). */
 export function stStackAt(linear: u64, size: i32, value: u64, level: i32): void {
+  implicit = level != 3;
   storeSlow(linear, size, value, st + TLB_BASE + (level == 3 ? TLB_PRIVILEGE : 0), true);
+  implicit = false;
 }
 
 /**

@@ -9,7 +9,7 @@ import {
 } from './layout';
 import {
   ATTR_ACCESSED, ATTR_CE, ATTR_CODE, ATTR_DB, ATTR_L, ATTR_P, ATTR_RW, ATTR_S, ATTR_TYPE, ATTR_UNUSABLE, CR0_PE, GP, NP, SS,
-  codeMode, computeMode, cpl, failed, flatRead, flatWrite, isCanonical, longMode, protectedMode, raiseError, reg, reg32, setReg,
+  codeMode, computeMode, cpl, failed, flatRead, flatWrite, isCanonical, isCanonicalBase, longMode, protectedMode, raiseError, reg, reg32, setReg,
 } from './state';
 import { ldSys, stSys } from './mmu';
 
@@ -350,7 +350,7 @@ function systemBase(selector: u32): u64 {
   if (!longMode) return base;
   if (!readUpper(selector)) return 0;
   const full = base | (<u64>descUpper << 32);
-  if (!isCanonical(full)) raiseSelector(GP, selector);
+  if (!isCanonicalBase(full)) raiseSelector(GP, selector);
   return full;
 }
 

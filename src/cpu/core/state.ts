@@ -3,7 +3,7 @@
 
 import {
   R_RFLAGS, R_CR0, R_DR7, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
-  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, EXIT_BUDGET,
+  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, S_MAXLINADDR, S_SMAP_OPEN, R_CR4, EXIT_BUDGET,
   EXIT_ACCESS, EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, EXIT_RETRY, EXIT_STOP, TLB_BYTES,
   TLB_VERSION_MASK,
 } from './layout';
@@ -61,6 +61,7 @@ export const CR4_PCIDE: u64 = 1 << 17;
 export const CR4_OSXSAVE: u64 = 1 << 18;
 export const CR4_SMEP: u64 = 1 << 20;
 export const CR4_SMAP: u64 = 1 << 21;
+export const CR4_PKE: u64 = 1 << 22;
 
 export const EFER_SCE: u64 = 1 << 0;
 export const EFER_LME: u64 = 1 << 8;
@@ -249,6 +250,7 @@ export function leaveInternal(what: i32, address: u64): void {
 
 /** Empties the TLBs of the current vCPU. */
 export function flushTlb(): void {
+  setReg(S_SMAP_OPEN, 0);
   liveVersion++;
   if (liveVersion >= NO_VERSION) {
     memory.fill(st + TLB_BASE, 0, <usize>TLB_BYTES);
@@ -280,7 +282,7 @@ export function computeMode(): void {
   longMode = (reg(R_EFER) & EFER_LMA) != 0;
   protectedMode = (cr0 & CR0_PE) != 0 && (reg(R_RFLAGS) & FLAG_VM) == 0;
   cpl = <i32>reg(S_CPL);
-  canonicalShift = longMode && (cr0 & CR0_PG) == 0 ? 0 : 16;
+  canonicalShift = longMode && (cr0 & CR0_PG) == 0 ? 0 : (reg(R_CR4) & CR4_LA57) != 0 ? 7 : 16;
   if (longMode && (csAttr & ATTR_L) != 0) {
     codeMode = 2;
     stackMask = 0xffffffffffffffff;
@@ -304,6 +306,7 @@ export function computeMode(): void {
 
 /** Derives which data accesses need a look; computeMode() does it too. Call after a change of RFLAGS.AC or DR7. */
 export function updateChecks(): void {
+  if (reg(S_SMAP_OPEN) != 0 && (reg(R_RFLAGS) & FLAG_AC) == 0) flushTlb();
   alignmentChecked = cpl == 3 && (reg(R_RFLAGS) & FLAG_AC) != 0 && (reg(R_CR0) & CR0_AM) != 0;
   dataWatched = watchesData(reg(R_DR7));
   tlbVersion = alignmentChecked || dataWatched ? NO_VERSION : liveVersion;
@@ -330,6 +333,14 @@ export function suspendChecks(): void {
 // @ts-ignore: decorator
 @inline export function isAmd(): bool {
   return reg(S_VENDOR) != 0;
+}
+/**
+ * For bases in MSRs and segment and table registers: canonical for the widest linear address that the processor knows, whatever CR4.LA57
+ * (processors do so; KVM's is_noncanonical_msr_address).
+ */
+export function isCanonicalBase(address: u64): bool {
+  const shift = 64 - reg(S_MAXLINADDR);
+  return <u64>((<i64>(address << shift)) >> shift) == address;
 }
 /** Bits of a physical address that must be zero. */
 export function reservedPhysicalBits(): u64 {

@@ -8,12 +8,12 @@ import {
   EXIT_INVLPG, EXIT_MOV_CR3, INTERCEPT_INVLPG, INTERCEPT_MOV_CR3, R_ATTR, R_BASE, R_CR0, R_CR2, R_CR3, R_CR4, R_CSTAR, R_DR0,
   R_DR6, R_DR7, R_EFER, R_FMASK, R_GDTR_BASE, R_GDTR_LIMIT, R_IDTR_BASE, R_IDTR_LIMIT, R_KERNEL_GS_BASE, R_LIMIT, R_LSTAR, R_RFLAGS,
   R_SEL, R_STAR, R_SYSENTER_CS, R_SYSENTER_EIP, R_SYSENTER_ESP, R_TSC_AUX, SEG_CS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SHADOW_STI,
-  S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
+  S_INTERCEPT, S_INTERRUPTIBILITY, S_MAXLINADDR, S_PENDING_DEBUG, R_PKRU, R_RAX, R_RCX, R_RDX,
 } from './layout';
 import {
   ATTR_L, ATTR_TYPE, ATTR_UNUSABLE, BRK_LOOKUP, CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP,
-  CR4_DE, CR4_FSGSBASE, CR4_MCE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
-  FLAG_VM, GP, UD, codeMode, computeMode, cpl, failed, flushTlb, isAmd, isCanonical, leave, longMode, protectedMode, raise,
+  CR4_DE, CR4_FSGSBASE, CR4_LA57, CR4_MCE, CR4_PCIDE, CR4_PKE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
+  FLAG_VM, GP, UD, codeMode, computeMode, cpl, failed, flushTlb, isAmd, isCanonicalBase, leave, longMode, protectedMode, raise,
   raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg, updateChecks,
 } from './state';
 import { flags, setFlags } from './flags';
@@ -24,7 +24,8 @@ import { DR6_BD, DR7_GD } from './debug';
 
 /** The bits of CR4 that can be set: what this CPU implements. All others are reserved. */
 export const SUPPORTED_CR4: u64 =
-  CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE;
+  CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE |
+  CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE;
 /** The bits of CR0 that can be changed; ET is always 1. */
 const CR0_WRITABLE: u64 =
   CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
@@ -66,6 +67,7 @@ function writeCr0(value: u64): void {
       bad = bad || (cr4 & CR4_PAE) == 0 || (reg32(R_ATTR + SEG_CS) & ATTR_L) != 0 || tss == TYPE_TSS16 || tss == (TYPE_TSS16 | 2);
     } else bad = bad || codeMode == 2;
   }
+  if ((value & CR0_PG) == 0 && (cr4 & CR4_PCIDE) != 0) bad = true;
   if (bad) {
     raiseError(GP, 0);
     return;
@@ -85,6 +87,8 @@ function writeCr0(value: u64): void {
 
 function writeCr3(value: u64): void {
   if (longMode) {
+    // With PCIDs, bit 63 allows translations to stay; they go all the same.
+    if (reg(R_CR4) & CR4_PCIDE) value &= ~((<u64>1) << 63);
     if (value & reservedPhysicalBits()) {
       raiseError(GP, 0);
       return;
@@ -101,18 +105,25 @@ function writeCr3(value: u64): void {
   flushTlb();
 }
 
+/** Bits of CR4 that change what translations mean. */
+const CR4_PAGING: u64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE;
+/** Those that also reload the PDPTEs in PAE paging (SDM vol. 3, 4.4.1). */
+const CR4_PDPTES: u64 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
+
 function writeCr4(value: u64): void {
   const changed = reg(R_CR4) ^ value;
-  if ((value & ~SUPPORTED_CR4) != 0 || (longMode && (value & CR4_PAE) == 0)) {
+  let bad = (value & ~SUPPORTED_CR4) != 0 || ((value & CR4_LA57) != 0 && reg(S_MAXLINADDR) < 57);
+  if (longMode) bad = bad || (value & CR4_PAE) == 0 || (changed & CR4_LA57) != 0;
+  if (value & changed & CR4_PCIDE) bad = bad || !longMode || (reg(R_CR3) & 0xfff) != 0;
+  if (bad) {
     raiseError(GP, 0);
     return;
   }
-  const paging: bool = (changed & (CR4_PAE | CR4_PGE | CR4_PSE)) != 0;
-  if (paging && !longMode && (reg(R_CR0) & CR0_PG) != 0 && (value & CR4_PAE) != 0) {
+  if ((changed & CR4_PDPTES) != 0 && !longMode && (reg(R_CR0) & CR0_PG) != 0 && (value & CR4_PAE) != 0) {
     if (!loadPdptes(reg(R_CR3))) return;
   }
   setReg(R_CR4, value);
-  if (paging) flushTlb();
+  if (changed & CR4_PAGING) flushTlb();
 }
 
 /** MOV to CRn other than CR8, which is an exit. `value` is already truncated to 32 bits outside 64-bit mode. */
@@ -161,6 +172,60 @@ export function invlpg(address: u64): void {
   if (!requireCpl0()) return;
   if (reg(S_INTERCEPT) & INTERCEPT_INVLPG) leave(EXIT_INVLPG, address, 0, 0);
   else flushTlb();
+}
+
+/** INVPCID with its descriptor at a linear address. Drops all translations, which the SDM allows. #GP(0) for what the type does not allow. */
+export function invpcid(type: u64, at: u64): void {
+  if (!requireCpl0()) return;
+  if (type > 3) {
+    raiseError(GP, 0);
+    return;
+  }
+  const pcid = ld64(at);
+  if (failed()) return;
+  const linear = ld64(after(at, 8));
+  if (failed()) return;
+  let bad = (pcid >> 12) != 0;
+  if (type < 2) bad = bad || (pcid != 0 && (reg(R_CR4) & CR4_PCIDE) == 0);
+  if (type == 0) bad = bad || !isCanonicalBase(linear);
+  if (bad) raiseError(GP, 0);
+  else flushTlb();
+}
+
+/** CLAC and STAC. #UD above CPL 0. */
+export function setAc(on: bool): void {
+  if (cpl != 0) {
+    raise(UD);
+    return;
+  }
+  setReg(R_RFLAGS, on ? reg(R_RFLAGS) | FLAG_AC : reg(R_RFLAGS) & ~FLAG_AC);
+  updateChecks();
+}
+
+/** RDPKRU and WRPKRU: #UD without CR4.PKE, #GP(0) unless ECX (and for WRPKRU EDX) is 0. */
+export function pkru(write: bool): void {
+  if ((reg(R_CR4) & CR4_PKE) == 0) {
+    raise(UD);
+    return;
+  }
+  if (reg32(R_RCX) != 0 || (write && reg32(R_RDX) != 0)) {
+    raiseError(GP, 0);
+    return;
+  }
+  if (write) {
+    setReg(R_PKRU, reg(R_RAX) & 0xffffffff);
+    flushTlb();
+  } else {
+    setReg(R_RAX, reg(R_PKRU));
+    setReg(R_RDX, 0);
+  }
+}
+
+/** UMIP: #GP(0) for SGDT, SIDT, SLDT, STR and SMSW above CPL 0 (SDM vol. 3, 2.5). */
+export function tablesVisible(): bool {
+  if (cpl == 0 || (reg(R_CR4) & CR4_UMIP) == 0) return true;
+  raiseError(GP, 0);
+  return false;
 }
 
 // ---- debug registers (SDM vol. 3, 17.2) ----
@@ -221,7 +286,7 @@ function loadTable(baseSlot: i32, limitSlot: i32, at: u64, sizeLog2: i32): void 
   if (failed()) return;
   let base = wide ? ld64(after(at, 2)) : ld32(after(at, 2));
   if (failed()) return;
-  if (wide && !isCanonical(base)) {
+  if (wide && !isCanonicalBase(base)) {
     raiseError(GP, 0);
     return;
   }
@@ -334,7 +399,7 @@ export function ownWrmsr(msr: u32, value: u64): bool {
     case MSR_SYSENTER_ESP:
     case MSR_SYSENTER_EIP:
       if (isAmd()) value &= 0xffffffff;
-      else if (!isCanonical(value)) raiseError(GP, 0);
+      else if (!isCanonicalBase(value)) raiseError(GP, 0);
       break;
     case MSR_FMASK:
     case MSR_TSC_AUX:
@@ -346,7 +411,7 @@ export function ownWrmsr(msr: u32, value: u64): bool {
     case MSR_FS_BASE:
     case MSR_GS_BASE:
     case MSR_KERNEL_GS_BASE:
-      if (!isCanonical(value)) raiseError(GP, 0);
+      if (!isCanonicalBase(value)) raiseError(GP, 0);
       break;
   }
   if (failed()) return true;

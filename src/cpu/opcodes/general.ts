@@ -204,6 +204,10 @@ FF /6 | push | Ev | PUSH_E | d64
 0F 01 /6 | lmsw | Ew | LMSW | end
 0F 01 /7 m | invlpg | Mb | INVLPG | end
 0F 01 C1 | vmcall | | VMCALL | end
+NP 0F 01 CA | clac | | SET_AC:0 | f:smap end
+NP 0F 01 CB | stac | | SET_AC:1 | f:smap end
+NP 0F 01 EE | rdpkru | | PKRU:0 | f:pku
+NP 0F 01 EF | wrpkru | | PKRU:1 | f:pku end
 0F 01 D9 | vmmcall | | VMMCALL | end
 0F 01 F8 | swapgs | | SWAPGS | o64 end
 0F 01 F9 | rdtscp | | RDTSCP | end f:rdtscp
@@ -242,6 +246,7 @@ FF /6 | push | Ev | PUSH_E | d64
 0F A9 | pop gs | | POP_SEG:5 | d64 end
 0F AC | shrd | Ev,Gv,Ib | SHRD_I | u:AF,OF>1
 0F AD | shrd | Ev,Gv | SHRD_CL | u:AF,OF>1
+66 0F 38 82 | invpcid | Gy,Mdq | INVPCID | f64 f:invpcid end
 NP 0F AE /5 r | lfence | Eb | NOP |
 NP 0F AE /6 r | mfence | Eb | NOP |
 NP 0F AE /7 r | sfence | Eb | NOP |
