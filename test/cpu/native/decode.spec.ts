@@ -11,11 +11,11 @@ import { Random } from './random.ts';
 
 const CASES = Number(process.env.KVMSCOPE_NATIVE_CASES ?? 30_000);
 const UD = 6;
-/** What the core, as an Intel processor, must refuse: undefined on purpose, not in the core, AMD's alone, refused at CPL 3. */
+/** What the core, as an Intel processor, must refuse: undefined on purpose, not in the core, AMD's alone, refused at CPL 3 or without CR4.PKE. */
 const REFUSED: readonly ReadonlySet<string>[] = [
-  new Set(['UD', 'X87', 'VMMCALL', 'CLZERO', 'MONITOR', 'MWAIT']),
-  new Set(['UD', 'X87', 'VMMCALL', 'CLZERO', 'MONITOR', 'MWAIT', 'SYSCALL', 'SYSRET']),
-  new Set(['UD', 'X87', 'VMMCALL', 'CLZERO', 'MONITOR', 'MWAIT', 'SYSCALL', 'SYSRET']),
+  new Set(['UD', 'X87', 'VMMCALL', 'PKRU', 'CLZERO', 'MONITOR', 'MWAIT']),
+  new Set(['UD', 'X87', 'VMMCALL', 'PKRU', 'CLZERO', 'MONITOR', 'MWAIT', 'SYSCALL', 'SYSRET']),
+  new Set(['UD', 'X87', 'VMMCALL', 'PKRU', 'CLZERO', 'MONITOR', 'MWAIT', 'SYSCALL', 'SYSRET']),
 ];
 
 describe('decoder', () => {
