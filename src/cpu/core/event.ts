@@ -1,7 +1,6 @@
 // Delivery of interrupts and exceptions, and the return from them (SDM vol. 3, chapter 6; vol. 2, INT n and IRET).
 //
-// Missing: task gates (a vector that names one raises #GP(vector * 8 + 2)), IRET with NT set outside IA-32e mode (raises
-// #TS(back link)), and the virtual-8086 mode extensions: CR4.VME is not offered. An exit in the middle of a delivery (a fault of the
+// Missing: the virtual-8086 mode extensions: CR4.VME is not offered. An exit in the middle of a delivery (a fault of the
 // exception bitmap, or an internal error because the frame or a table lies outside RAM) does not report the event that was being
 // delivered, as VMX does in its IDT-vectoring information.
 //
@@ -23,12 +22,13 @@ import {
 import { flags, setFlags } from './flags';
 import { ldSys } from './mmu';
 import {
-  TYPE_INT16, TYPE_INT32, TYPE_TRAP16, TYPE_TRAP32, attrOf, checkTarget, descHigh, descLow, dplOf, isCode, isConforming, isNull,
+  TYPE_INT16, TYPE_INT32, TYPE_TASK, TYPE_TRAP16, TYPE_TRAP32, attrOf, checkTarget, descHigh, descLow, dplOf, isCode, isConforming, isNull,
   markAccessed, raiseSelector, readDescriptor, setCs, setFromDescriptor, setNull, setVm86Segment,
 } from './segment';
 import {
   frameAt64, frameHere, frameInner, framePush, frameRsp, innerHigh, innerLow, innerSs, innerStack, peek, release, tssRsp,
 } from './stack';
+import { BY_EVENT, findTask, returnToTask, switchTask } from './task';
 import { checkRealTarget, returnTo, setRealCs } from './far';
 import { DR6_BD, DR7_GD } from './debug';
 
@@ -130,7 +130,7 @@ function deliverProtected(vector: i32, software: bool, hasError: bool, error: u3
   const gateAttr = attrOf(gateHigh);
   const kind = gateAttr & (ATTR_TYPE | ATTR_S);
   const wide = kind == TYPE_INT32 || kind == TYPE_TRAP32;
-  if ((!wide && kind != TYPE_INT16 && kind != TYPE_TRAP16) || (software && dplOf(gateHigh) < cpl)) {
+  if ((!wide && kind != TYPE_INT16 && kind != TYPE_TRAP16 && kind != TYPE_TASK) || (software && dplOf(gateHigh) < cpl)) {
     raiseError(GP, idtError);
     return;
   }
@@ -140,6 +140,10 @@ function deliverProtected(vector: i32, software: bool, hasError: bool, error: u3
   }
   const size = wide ? 2 : 1;
   const selector = gateLow >> 16;
+  if (kind == TYPE_TASK) {
+    if (findTask(selector, GP, false)) switchTask(selector, BY_EVENT, returnRip, image, hasError, error);
+    return;
+  }
   const target = <u64>((gateLow & 0xffff) | (wide ? gateHigh & 0xffff0000 : 0));
   if (!readHandler(selector)) return;
   const low = descLow;
@@ -355,10 +359,7 @@ export function iret(sizeLog2: i32): void {
   }
   if (protectedMode && (reg(R_RFLAGS) & FLAG_NT) != 0) {
     if (longMode) raiseError(GP, 0);
-    else {
-      const link = <u32>ldSys(reg(R_BASE + SEG_TR), 2);
-      if (!failed()) raiseSelector(TS, link);
-    }
+    else returnToTask(nextRip);
     return;
   }
   const offset = peek(0, sizeLog2);

@@ -32,6 +32,7 @@ import { stateInstruction } from './xsave';
 import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { DR6_BS, hitPort } from './debug';
+import { noSwitch } from './task';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import { simd } from './simd';
 import {
@@ -52,6 +53,7 @@ export let repeating: bool = false;
 export function beginStep(): void {
   trapTaken = false;
   repeating = false;
+  noSwitch();
 }
 
 // ---- arithmetic ----

@@ -1,6 +1,5 @@
 // Far control transfers: far JMP, CALL and RET with call gates, and the fast system calls (SDM vol. 2; AMD APM vol. 3 where AMD differs).
-//
-// Missing: task switches. A far JMP or CALL to a TSS or a task gate raises #GP(selector).
+// Targets that are tasks are in task.ts.
 
 import {
   R_ATTR, R_BASE, R_CSTAR, R_EFER, R_FMASK, R_KERNEL_GS_BASE, R_LIMIT, R_LSTAR, R_R11, R_RCX, R_RDX, R_RSP, R_SEL, R_STAR,
@@ -11,8 +10,9 @@ import {
   failed, isAmd, isCanonical, longMode, nextRip, protectedMode, raise, raiseError, reg, reg32, setNextRip, setReg,
 } from './state';
 import { flags, setFlags } from './flags';
+import { farTask } from './task';
 import {
-  TYPE_CALL16, TYPE_CALL32, attrOf, checkCodeBits, checkStackSegment, checkTarget, descHigh, descLow, descUpper, dplOf, is64, isCode,
+  TYPE_CALL16, TYPE_CALL32, TYPE_TASK, TYPE_TSS16, TYPE_TSS32, attrOf, checkCodeBits, checkStackSegment, checkTarget, descHigh, descLow, descUpper, dplOf, is64, isCode,
   isConforming, isNull, markAccessed, nullInnerSegments, raiseSelector, readDescriptor, readUpper, setCs, setFromDescriptor, setNull,
   setRealSegment, setSegment, setVm86Segment,
 } from './segment';
@@ -145,6 +145,15 @@ function callGate(selector: u32): void {
 
 // ---- far JMP, CALL, RET ----
 
+function isTaskGate(high: u32): bool {
+  return (attrOf(high) & ATTR_TYPE) == TYPE_TASK;
+}
+/** A system descriptor of a task gate or an available TSS, outside IA-32e mode. */
+function isTask(high: u32): bool {
+  const kind = attrOf(high) & ATTR_TYPE;
+  return !longMode && (kind == TYPE_TASK || kind == TYPE_TSS16 || kind == TYPE_TSS32);
+}
+
 /** Far JMP to selector:offset with operand size 1 << sizeLog2. */
 export function farJump(selector: u32, offset: u64, sizeLog2: i32): void {
   selector &= 0xffff;
@@ -158,7 +167,8 @@ export function farJump(selector: u32, offset: u64, sizeLog2: i32): void {
   }
   if (!readTarget(selector)) return;
   if ((attrOf(descHigh) & ATTR_S) == 0) {
-    jumpGate(selector);
+    if (isTask(descHigh)) farTask(selector, isTaskGate(descHigh), false, nextRip);
+    else jumpGate(selector);
     return;
   }
   if (!checkDirect(selector) || !checkTarget(descLow, descHigh, target)) return;
@@ -176,7 +186,8 @@ export function farCall(selector: u32, offset: u64, sizeLog2: i32): void {
   if (protectedMode) {
     if (!readTarget(selector)) return;
     if ((attrOf(descHigh) & ATTR_S) == 0) {
-      callGate(selector);
+      if (isTask(descHigh)) farTask(selector, isTaskGate(descHigh), true, nextRip);
+      else callGate(selector);
       return;
     }
     if (!checkDirect(selector) || !checkTarget(descLow, descHigh, target)) return;

@@ -1,5 +1,3 @@
-// Not modelled: task switches.
-//
 // The run loop: events due at an instruction boundary, lookup of decoded code, and dispatch. The host calls setup() once and
 // run() for a vCPU; everything else is reached from here.
 
@@ -13,7 +11,7 @@ import {
 } from './layout';
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
-  codeMode, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
+  codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
@@ -31,6 +29,7 @@ import {
   REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
 } from './record';
 import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } from './exec';
+import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
@@ -489,7 +488,8 @@ function interpret(): void {
       if (brk) {
         if (brk & (BRK_FAULT | BRK_EXIT)) {
           if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK) setRips(rip, rip + step);
-          setReg(R_RIP, rip);
+          // Not rip: a fault behind a task switch belongs to the new task.
+          setReg(R_RIP, curRip);
           if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
             raiseError(load<u8>(rec, REC_SEG) == SEG_SS ? SS : GP, 0);
           }
@@ -722,7 +722,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     // After MOV SS there is no single-step trap; a data breakpoint that it hit waits.
     const held = (reg(S_INTERRUPTIBILITY) & ~hold & SHADOW_MOV_SS) != 0;
     if (hold) setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~hold);
-    if (trap && !held && !trapTaken) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
+    if (trap && !held && !trapTaken && !switched) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
   }
 
   flags();

@@ -557,6 +557,18 @@ export function stSys(linear: u64, size: i32, value: u64): void {
   storeSlow(linear, size, value, st + TLB_BASE, false);
   implicit = false;
 }
+/** Checks that implicit stores to `size` bytes, at most a page, cannot fault. */
+export function probeSys(linear: u64, size: i32): bool {
+  if (!longMode) linear &= 0xffffffff;
+  implicit = true;
+  let good = addressCheck(linear, size, false) && translateData(linear, true, st + TLB_BASE);
+  if (good && (linear & 0xfff) + size > 0x1000) {
+    const last = linear + (size - 1);
+    good = translateData((longMode ? last : last & 0xffffffff) & PAGE_MASK, true, st + TLB_BASE);
+  }
+  implicit = false;
+  return good;
+}
 /** A store as stSys, to a stack of a given privilege level: user tables for CPL 3; non-canonical is #SS(0). */
 export function stStackAt(linear: u64, size: i32, value: u64, level: i32): void {
   implicit = level != 3;
