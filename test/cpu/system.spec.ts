@@ -177,7 +177,6 @@ describe('control registers', () => {
   });
 
   it.each([
-    ['VME', 'prot32', 'mov eax, 1'],
     ['VMXE', 'prot32', 'mov eax, 0x2000'],
     ['a bit of the upper half', 'long64', 'mov rax, 0x100000020'],
     ['no PAE in long mode', 'long64', 'mov eax, 0'],
@@ -544,7 +543,6 @@ describe('delivery through 32-bit gates', () => {
   });
 
   it.each([
-    ['a task gate', 0x30, gate(SEL.TSS2, 0, 0x85), GP, 0x182],
     ['a gate that is not present', 0x30, gate(SEL.CODE32, HANDLERS, 0x0e), NP, 0x182],
     ['a call gate', 0x30, gate(SEL.CODE32, HANDLERS, 0x8c), GP, 0x182],
     ['a null code selector', 0x30, gate(0, HANDLERS, 0x8e), GP, 0],
@@ -972,7 +970,6 @@ describe('far transfers', () => {
     ['data', 'jmp DATA:there', GP, SEL.DATA],
     ['absent code', 'jmp NOCODE:there', NP, SEL.NOCODE],
     ['code of another level', 'jmp UCODE32:there', GP, SEL.UCODE32 & ~3],
-    ['a TSS', 'jmp TSS2:there', GP, SEL.TSS2],
     ['an offset beyond the limit', 'jmp CODE16:0x10000', GP, 0],
     ['code beyond the GDT', 'call 0x100:there', GP, 0x100],
   ])('to %s', async (_, instruction, vector, error) => {
@@ -1065,7 +1062,6 @@ describe('far transfers', () => {
     ['a gate that is not present', callGate(SEL.CODE32, CODE, 0x6c, 0), NP, SEL.GATE],
     ['a null code selector', callGate(0, CODE, 0xec, 0), GP, 0],
     ['data', callGate(SEL.DATA, CODE, 0xec, 0), GP, SEL.DATA],
-    ['a task gate', callGate(SEL.TSS2, 0, 0xe5, 0), GP, SEL.GATE],
   ])('CALL from CPL 3 through %s', async (_, value, vector, error) => {
     const b = await bare('prot32', { cpl: 3 });
     b.write64(GDT + SEL.GATE, value);

@@ -1,6 +1,6 @@
 // Delivery of interrupts and exceptions, and the return from them (SDM vol. 3, chapter 6; vol. 2, INT n and IRET).
 //
-// Missing: the virtual-8086 mode extensions: CR4.VME is not offered. An exit in the middle of a delivery (a fault of the
+// Missing: an exit in the middle of a delivery (a fault of the
 // exception bitmap, or an internal error because the frame or a table lies outside RAM) does not report the event that was being
 // delivered, as VMX does in its IDT-vectoring information.
 //
@@ -9,12 +9,12 @@
 
 import {
   BLOCKED_BY_NMI, EVENT_TYPE_EXCEPTION, EVENT_TYPE_NMI, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION,
-  EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_MMIO, EXIT_SHUTDOWN, EXIT_SOFT_INT, INTERCEPT_SOFT_INT, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_BASE, R_CR0, R_CR2, R_DR6, R_DR7,
+  EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_MMIO, EXIT_SHUTDOWN, EXIT_SOFT_INT, INTERCEPT_SOFT_INT, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_BASE, R_CR0, R_CR2, R_CR4, R_LIMIT, R_DR6, R_DR7,
   R_IDTR_BASE, R_IDTR_LIMIT, R_RFLAGS, R_RIP, R_RSP, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXCEPTION_BITMAP,
   S_EXIT_CODE, S_EXIT_Q0, S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
 } from './layout';
 import {
-  ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
+  ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, CR4_VME, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
   FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, TS, brk, clearBrk, computeMode, cpl,
   curRip, exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode,
   raiseError, reg, setBrk, setNextRip, setReg, codeMode, updateChecks,
@@ -28,6 +28,7 @@ import {
 import {
   frameAt64, frameHere, frameInner, framePush, frameRsp, innerHigh, innerLow, innerSs, innerStack, peek, release, tssRsp,
 } from './stack';
+import { setVirtualFlags, virtualFlags, virtualFlagsAllowed } from './system';
 import { BY_EVENT, findTask, returnToTask, switchTask } from './task';
 import { checkRealTarget, returnTo, setRealCs } from './far';
 import { DR6_BD, DR7_GD } from './debug';
@@ -311,6 +312,37 @@ export function deliverException(): void {
   }
 }
 
+/** True if the bit of INT n in the interrupt redirection bitmap, the 32 bytes below the I/O permission map, is 0. #GP(0) if it is not in the TSS. */
+function redirects(vector: i32): bool {
+  const limit = reg(R_LIMIT + SEG_TR);
+  if (limit >= 103) {
+    const base = reg(R_BASE + SEG_TR);
+    const at = ldSys(base + 102, 2) - 32 + <u64>(vector >> 3);
+    if (failed()) return false;
+    if (at <= limit) return ((ldSys(base + at, 1) >> <u64>(vector & 7)) & 1) == 0;
+  }
+  raiseError(GP, 0);
+  return false;
+}
+
+/** INT n of a virtual-8086 program that goes to the program's own handler, through the IVT at linear address 0 (SDM vol. 3, 21.3.3.4). */
+function deliverVirtual(vector: i32, returnRip: u64): void {
+  const entry = ldSys(<u64>vector << 2, 4);
+  if (failed()) return;
+  const virtual = (reg(R_RFLAGS) & FLAG_IOPL) != FLAG_IOPL;
+  frameHere();
+  framePush(virtual ? virtualFlags() : flags(), 1);
+  framePush(reg(R_SEL + SEG_CS), 1);
+  framePush(returnRip, 1);
+  if (failed()) return;
+  setReg(R_RSP, frameRsp());
+  setVm86Segment(SEG_CS, <u32>(entry >> 16));
+  setFlags(flags() & ~(FLAG_TF | FLAG_RF | (virtual ? FLAG_VIF : FLAG_IF)));
+  setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~(<u64>(SHADOW_STI | SHADOW_MOV_SS)));
+  computeMode();
+  enter(entry & 0xffff);
+}
+
 /**
  * INT n (EVENT_TYPE_SOFT_INT), INT3 and INTO (EVENT_TYPE_SOFT_EXCEPTION), INT1 (EVENT_TYPE_PRIV_SOFT_EXCEPTION). The return address is
  * nextRip. INT3, INTO and INT1 are exits if the exception bitmap holds their vector.
@@ -321,9 +353,19 @@ export function softInt(vector: i32, type: i32): void {
       leave(EXIT_SOFT_INT, <u64>vector, 0, 0);
       return;
     }
-    if (!protectedMode && (reg(R_CR0) & CR0_PE) != 0 && (reg(R_RFLAGS) & FLAG_IOPL) != FLAG_IOPL) {
-      raiseError(GP, 0);
-      return;
+    if (!protectedMode && (reg(R_CR0) & CR0_PE) != 0) {
+      if (reg(R_CR4) & CR4_VME) {
+        const redirected = redirects(vector);
+        if (failed()) return;
+        if (redirected) {
+          deliverVirtual(vector, nextRip);
+          return;
+        }
+      }
+      if ((reg(R_RFLAGS) & FLAG_IOPL) != FLAG_IOPL) {
+        raiseError(GP, 0);
+        return;
+      }
     }
   } else if ((reg(S_EXCEPTION_BITMAP) >> <u64>vector) & 1) {
     leave(EXIT_EXCEPTION, <u64>vector, 0, 0);
@@ -353,10 +395,8 @@ export function iret(sizeLog2: i32): void {
   setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~(<u64>BLOCKED_BY_NMI));
   const size = (<u64>1) << sizeLog2;
   const vm86 = !protectedMode && (reg(R_CR0) & CR0_PE) != 0;
-  if (vm86 && (reg(R_RFLAGS) & FLAG_IOPL) != FLAG_IOPL) {
-    raiseError(GP, 0);
-    return;
-  }
+  const virtual = vm86 && (reg(R_RFLAGS) & FLAG_IOPL) != FLAG_IOPL;
+  if (virtual && !virtualFlagsAllowed(0, sizeLog2)) return;
   if (protectedMode && (reg(R_RFLAGS) & FLAG_NT) != 0) {
     if (longMode) raiseError(GP, 0);
     else returnToTask(nextRip);
@@ -369,10 +409,11 @@ export function iret(sizeLog2: i32): void {
   const image = peek(size * 2, sizeLog2);
   if (failed()) return;
   if (!protectedMode) {
-    if (!checkRealTarget(offset)) return;
+    if (!checkRealTarget(offset) || (virtual && !virtualFlagsAllowed(image, sizeLog2))) return;
     release(size * 3);
     setRealCs(selector);
-    setMasked(image, vm86 ? FLAGS_WRITABLE & ~FLAG_IOPL : FLAGS_WRITABLE, sizeLog2);
+    if (virtual) setVirtualFlags(image);
+    else setMasked(image, vm86 ? FLAGS_WRITABLE & ~FLAG_IOPL : FLAGS_WRITABLE, sizeLog2);
     computeMode();
     setNextRip(offset);
     return;

@@ -12,7 +12,7 @@ import {
 } from './layout';
 import {
   ATTR_L, ATTR_TYPE, ATTR_UNUSABLE, BRK_LOOKUP, CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP,
-  CR4_DE, CR4_FSGSBASE, CR4_LA57, CR4_MCE, CR4_PCIDE, CR4_PKE, CR4_SMAP, CR4_SMEP, CR4_UMIP, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF,
+  CR4_DE, CR4_FSGSBASE, CR4_LA57, CR4_MCE, CR4_PCIDE, CR4_PKE, CR4_PVI, CR4_SMAP, CR4_SMEP, CR4_UMIP, CR4_VME, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE, CR4_PAE, CR4_PCE, CR4_PGE, CR4_PSE, CR4_TSD, DB, EFER_LMA, EFER_LME, FLAG_AC, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP,
   FLAG_VM, GP, UD, codeMode, computeMode, cpl, failed, flushTlb, isAmd, isCanonicalBase, leave, longMode, protectedMode, raise,
   raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg, updateChecks,
 } from './state';
@@ -24,7 +24,7 @@ import { DR6_BD, DR7_GD } from './debug';
 
 /** The bits of CR4 that can be set: what this CPU implements. All others are reserved. */
 export const SUPPORTED_CR4: u64 =
-  CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE |
+  CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_LA57 | CR4_FSGSBASE |
   CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP | CR4_PKE;
 /** The bits of CR0 that can be changed; ET is always 1. */
 const CR0_WRITABLE: u64 =
@@ -420,23 +420,31 @@ export function ownWrmsr(msr: u32, value: u64): bool {
   return true;
 }
 
-// ---- RFLAGS and IOPL ----
+// ---- RFLAGS and IOPL; virtual interrupts (SDM vol. 3, 21.3 and 21.4) ----
 
-/** #GP(0) unless CLI, STI (and, in virtual-8086 mode, PUSHF, POPF) are allowed. */
-function requireIopl(): bool {
-  if (!protectedMode && !inVm86()) return true;
-  if (inVm86() ? iopl() == 3 : cpl <= iopl()) return true;
+/** The flag that CLI and STI act on: IF, VIF under CR4.VME or CR4.PVI, or 0 with #GP(0) pending. */
+function interruptFlag(): u64 {
+  const vm86 = inVm86();
+  if (vm86 ? iopl() == 3 : !protectedMode || cpl <= iopl()) return FLAG_IF;
+  if (cpl == 3 && (reg(R_CR4) & (vm86 ? CR4_VME : CR4_PVI)) != 0) return FLAG_VIF;
   raiseError(GP, 0);
-  return false;
+  return 0;
 }
 
 export function cli(): void {
-  if (requireIopl()) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_IF);
+  const flag = interruptFlag();
+  if (flag) setReg(R_RFLAGS, reg(R_RFLAGS) & ~flag);
 }
 
-/** STI: if IF was 0, interrupts wait one more instruction. */
+/** STI: if IF was 0, interrupts wait one more instruction. VIF cannot be set while VIP is. */
 export function sti(): void {
-  if (!requireIopl()) return;
+  const flag = interruptFlag();
+  if (!flag) return;
+  if (flag == FLAG_VIF) {
+    if (reg(R_RFLAGS) & FLAG_VIP) raiseError(GP, 0);
+    else setReg(R_RFLAGS, reg(R_RFLAGS) | FLAG_VIF);
+    return;
+  }
   if ((reg(R_RFLAGS) & FLAG_IF) == 0) {
     setReg(R_RFLAGS, reg(R_RFLAGS) | FLAG_IF);
     setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) | <u64>SHADOW_STI);
@@ -444,17 +452,37 @@ export function sti(): void {
   setBrk(BRK_LOOKUP);
 }
 
-/** PUSHF with operand size 1 << sizeLog2: VM and RF are pushed as 0. #GP(0) in virtual-8086 mode below IOPL 3. Check failed(). */
+/** In virtual-8086 mode below IOPL 3: flags as the program sees them, with IF in VIF and IOPL 3. */
+export function virtualFlags(): u64 {
+  const real = flags();
+  return (real & ~FLAG_IF) | FLAG_IOPL | ((real & FLAG_VIF) != 0 ? FLAG_IF : 0);
+}
+/** Virtual-8086 mode below IOPL 3: may POPF or IRET load this image? Only 16 bits, with CR4.VME, no TF, and no IF while VIP is set. #GP(0). */
+export function virtualFlagsAllowed(image: u64, sizeLog2: i32): bool {
+  const pending = (image & FLAG_IF) != 0 && (reg(R_RFLAGS) & FLAG_VIP) != 0;
+  if ((reg(R_CR4) & CR4_VME) != 0 && sizeLog2 == 1 && (image & FLAG_TF) == 0 && !pending) return true;
+  raiseError(GP, 0);
+  return false;
+}
+/** Loads an image that virtualFlagsAllowed() has accepted: IF goes to VIF, IF and IOPL stay. */
+export function setVirtualFlags(image: u64): void {
+  const mask: u64 = 0x4dd5;
+  const rest = flags() & ~(mask | FLAG_RF | FLAG_VIF);
+  setFlags(rest | (image & mask) | ((image & FLAG_IF) != 0 ? FLAG_VIF : 0));
+}
+
+/** PUSHF with operand size 1 << sizeLog2: VM and RF are pushed as 0. #GP(0) in virtual-8086 mode below IOPL 3 but for CR4.VME. Check failed(). */
 export function pushFlags(sizeLog2: i32): void {
-  if (inVm86() && iopl() != 3) raiseError(GP, 0);
-  else push(flags() & ~(FLAG_VM | FLAG_RF), sizeLog2);
+  if (!inVm86() || iopl() == 3) push(flags() & ~(FLAG_VM | FLAG_RF), sizeLog2);
+  else if ((reg(R_CR4) & CR4_VME) != 0 && sizeLog2 == 1) push(virtualFlags(), sizeLog2);
+  else raiseError(GP, 0);
 }
 
 /** POPF with operand size 1 << sizeLog2: which bits change depends on CPL and IOPL (SDM vol. 2, POPF). Check failed(). */
 export function popFlags(value: u64, sizeLog2: i32): void {
   const vm86 = inVm86();
   if (vm86 && iopl() != 3) {
-    raiseError(GP, 0);
+    if (virtualFlagsAllowed(value, sizeLog2)) setVirtualFlags(value);
     return;
   }
   let mask: u64 = 0x4dd5 | FLAG_AC | FLAG_ID;
