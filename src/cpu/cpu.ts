@@ -93,6 +93,13 @@ export interface CpuState {
   inject(info: number, errorCode: number, instructionLength: number): void;
   /** The queued injection, 0 if none. */
   readonly injected: number;
+  /**
+   * IDT-vectoring information of the last exit (SDM vol. 3, 25.9.3; format as `inject`): the event whose delivery the exit interrupted,
+   * for the caller to inject again; 0 if none.
+   */
+  readonly vectoring: number;
+  /** Error code of that event. */
+  readonly vectoringError: number;
   /** VMX interruptibility state: bit 0 STI shadow, bit 1 MOV-SS shadow, bit 3 NMIs blocked. */
   interruptibility: number;
   /** Ask for an exit as soon as an interrupt (bit 0) or an NMI (bit 1) could be taken. */

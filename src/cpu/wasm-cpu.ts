@@ -206,6 +206,12 @@ export class WasmCpuState implements CpuState {
   get injected(): number {
     return this.lo(L.S_INJECT);
   }
+  get vectoring(): number {
+    return this.lo(L.S_VECTORING);
+  }
+  get vectoringError(): number {
+    return this.lo(L.S_VECTORING_ERROR);
+  }
   get interruptibility(): number {
     return this.lo(L.S_INTERRUPTIBILITY);
   }

@@ -29,6 +29,8 @@ export class FakeState implements CpuState {
   is64bit = true;
   steps = 0;
   injected = 0;
+  vectoring = 0;
+  vectoringError = 0;
   interruptibility = 0;
   window = 0;
   exceptionBitmap = 0;

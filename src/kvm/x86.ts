@@ -1601,9 +1601,12 @@ export class Kvm implements HypercallContext, MsrContext {
     return this.skipNext(vcpu);
   }
 
+  /** KVM_EXIT_INTERNAL_ERROR; in the middle of a delivery KVM's suberror is DELIVERY_EV. */
   private internal(vcpu: KvmVcpu, exit: InternalExit): number {
     const address = join64(exit.addressLo, exit.addressHi).toString(16);
-    return this.unexpected(vcpu, `${exit.what} (address 0x${address})`);
+    const { vectoring } = vcpu.state;
+    const during = vectoring === 0 ? '' : ` while vector ${vectoring & 0xff} was being delivered`;
+    return this.unexpected(vcpu, `${exit.what} (address 0x${address})${during}`);
   }
 
   private unexpected(vcpu: KvmVcpu, detail: string): number {

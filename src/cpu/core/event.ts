@@ -1,8 +1,7 @@
 // Delivery of interrupts and exceptions, and the return from them (SDM vol. 3, chapter 6; vol. 2, INT n and IRET).
 //
-// Missing: an exit in the middle of a delivery (a fault of the
-// exception bitmap, or an internal error because the frame or a table lies outside RAM) does not report the event that was being
-// delivered, as VMX does in its IDT-vectoring information.
+// An exit in the middle of a delivery (a fault of the exception bitmap, or an internal error because the frame or a table lies outside
+// RAM) reports the event that was being delivered in S_VECTORING.
 //
 // A fault during a delivery leaves the registers as they were before it and is pending like any other; deliverException() knows what
 // was being delivered and makes a double or triple fault of it (SDM table 6-5).
@@ -11,7 +10,7 @@ import {
   BLOCKED_BY_NMI, EVENT_TYPE_EXCEPTION, EVENT_TYPE_NMI, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION,
   EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_MMIO, EXIT_SHUTDOWN, EXIT_SOFT_INT, INTERCEPT_SOFT_INT, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_BASE, R_CR0, R_CR2, R_CR4, R_LIMIT, R_DR6, R_DR7,
   R_IDTR_BASE, R_IDTR_LIMIT, R_RFLAGS, R_RIP, R_RSP, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXCEPTION_BITMAP,
-  S_EXIT_CODE, S_EXIT_Q0, S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
+  S_EXIT_CODE, S_EXIT_Q0, S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG, S_VECTORING, S_VECTORING_ERROR, EVENT_HAS_ERROR, EVENT_VALID,
 } from './layout';
 import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, CR4_VME, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
@@ -43,6 +42,13 @@ const NOTHING: i32 = -1;
 const BENIGN: i32 = -2;
 /** Vector of the exception whose delivery has failed, BENIGN or NOTHING. */
 let inFlight: i32 = NOTHING;
+/** The event in flight as S_VECTORING and S_VECTORING_ERROR report it. */
+let flightInfo: u32 = 0;
+let flightError: u32 = 0;
+function reportFlight(): void {
+  setReg(S_VECTORING, <u64>flightInfo);
+  setReg(S_VECTORING_ERROR, <u64>flightError);
+}
 
 /**
  * Delivers one event through the IVT or IDT; `type` is one of EVENT_TYPE_*, `returnRip` the RIP to push. On success RIP and nextRip
@@ -56,12 +62,15 @@ export function deliver(vector: i32, type: i32, hasError: bool, error: u32, retu
 function attempt(vector: i32, type: i32, hasError: bool, error: u32, returnRip: u64, image: u64): void {
   const software = type == EVENT_TYPE_SOFT_INT || type == EVENT_TYPE_SOFT_EXCEPTION;
   inFlight = type == EVENT_TYPE_EXCEPTION ? vector : BENIGN;
+  flightInfo = <u32>EVENT_VALID | (hasError ? EVENT_HAS_ERROR : 0) | (<u32>type << 8) | <u32>vector;
+  flightError = hasError ? error : 0;
   if ((reg(R_CR0) & CR0_PE) == 0) deliverReal(vector, returnRip, image);
   else if (longMode) deliverLong(vector, software, hasError, error, returnRip, image);
   else deliverProtected(vector, software, hasError, error, returnRip, image);
   if (failed()) {
     if ((brk & BRK_FAULT) == 0) {
       inFlight = NOTHING;
+      reportFlight();
       // No device is asked in the middle of a delivery.
       if (reg(S_EXIT_CODE) == EXIT_MMIO) leaveInternal(INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, reg(S_EXIT_Q0));
     } else if (exVector == NONCANONICAL) raiseError(GP, software ? 0 : 1);
@@ -297,6 +306,7 @@ export function deliverException(): void {
     if (vector == DB) setReg(S_PENDING_DEBUG, 0);
     if ((reg(S_EXCEPTION_BITMAP) >> <u64>vector) & 1) {
       inFlight = NOTHING;
+      if (first != NOTHING) reportFlight();
       leave(EXIT_EXCEPTION, <u64>(vector | (hasError ? 0x800 : 0)), hasError ? <u64>error : 0, vector == PF ? address : debugBits);
       return;
     }

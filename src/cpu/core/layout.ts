@@ -146,6 +146,12 @@ export const R_SIMD_END = 192;
 export const S_GRANTS = 200;
 /** Linear address of the instruction that the hook import is asked about. */
 export const S_HOOK_ADDRESS = 201;
+/**
+ * IDT-vectoring information (SDM vol. 3, 25.9.3, format as S_INJECT): the event whose delivery the exit interrupted, 0 if none; its error
+ * code. The length of the instruction behind a software event is S_EXIT_LEN.
+ */
+export const S_VECTORING = 202;
+export const S_VECTORING_ERROR = 203;
 export const S_SLOTS = 256;
 /** Not a slot: ST(0) … ST(7) of the host's register table, the physical registers from TOP on. */
 export const R_ST = 256;
