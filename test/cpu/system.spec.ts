@@ -1158,6 +1158,56 @@ describe('fast system calls', () => {
     expect(amd.fault('bad: sysenter')).toEqual({ vector: UD, error: undefined, at: 'bad' });
   });
 
+  it.each([
+    ['intel', 'long64', 0, { sysenter_cs: 0 }, 'sysexit', GP],
+    ['intel', 'long64', 3, { sysenter_cs: 8 }, 'sysexit', GP],
+    ['intel', 'long64', 0, { sysenter_cs: 8, rcx: 1n << 47n }, 'rex.w sysexit', GP],
+    ['intel', 'long64', 0, { sysenter_cs: 8, rdx: 1n << 47n }, 'rex.w sysexit', GP],
+    ['intel', 'real', 0, { sysenter_cs: 8 }, 'sysexit', GP],
+    ['intel', 'real', 0, { sysenter_cs: 8 }, 'sysenter', GP],
+    ['intel', 'prot32', 0, { sysenter_cs: 3 }, 'sysexit', GP],
+    ['amd', 'long64', 0, { sysenter_cs: 8 }, 'sysexit', UD],
+    ['amd', 'long64', 3, { sysenter_cs: 8 }, 'sysexit', GP],
+    ['amd', 'long64', 3, { sysenter_cs: 8 }, 'sysenter', UD],
+    ['amd', 'prot32', 3, {}, 'sysexit', GP],
+    ['amd', 'real', 0, {}, 'sysret', UD],
+    ['intel', 'prot32', 0, { efer: 1 }, 'syscall', UD],
+    ['intel', 'prot32', 3, { efer: 1 }, 'sysret', UD],
+    ['amd', 'prot32', 3, { efer: 1 }, 'sysret', GP],
+  ] as const)('%s, %s, CPL %i, %o: %s raises vector %i', async (vendor, mode, cpl, registers, code, vector) => {
+    const b = await bare(mode, { vendor, cpl });
+    b.put(registers);
+    const bytes = {
+      sysenter: '0x0f, 0x34',
+      sysexit: '0x0f, 0x35',
+      'rex.w sysexit': '0x48, 0x0f, 0x35',
+      syscall: '0x0f, 0x05',
+      sysret: '0x0f, 0x07',
+    };
+    const stop = b.fault(`bad: .byte ${bytes[code]}\nhlt`);
+    expect([stop.vector, stop.at]).toEqual([vector, 'bad']);
+  });
+
+  it('SYSCALL masks the RPL of STAR out of CS only', async () => {
+    const b = await bare('long64', { cpl: 3 });
+    b.put({ star: 0x0023_000b_0000_0000n, lstar: 0x9000, fmask: 0 });
+    b.cpu.memory[0x9000] = 0xf4;
+    b.run('syscall');
+    expect([b.get('cs'), b.get('ss'), b.state.cpl]).toEqual([8n, 0x13n, 0]);
+  });
+
+  it.each([
+    ['mov eax, cr1', '0x0f, 0x20, 0xc8', UD],
+    ['mov cr5, eax', '0x0f, 0x22, 0xe8', UD],
+    ['mov rax, dr8', '0x44, 0x0f, 0x21, 0xc0', UD],
+    ['mov rax, dr4', '0x0f, 0x21, 0xe0', GP],
+    ['mov rax, cr8', '0x44, 0x0f, 0x20, 0xc0', GP],
+  ])('as a processor has it at CPL 3, with CR4.DE: %s', async (_, bytes, vector) => {
+    const b = await bare('long64', { cpl: 3 });
+    b.put({ cr4: 0x28 });
+    expect(b.fault(`bad: .byte ${bytes}`)).toMatchObject({ vector, at: 'bad' });
+  });
+
   it('SWAPGS exchanges the bases at CPL 0 only', async () => {
     const b = await bare('long64');
     b.put({ gs_base: 0x1111, kernel_gs_base: 0x2222 });

@@ -36,7 +36,7 @@ import { noSwitch } from './task';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import { simd } from './simd';
 import {
-  cli, clts, invlpg, invpcid, pkru, setAc, tablesVisible, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
+  cli, clts, controlRegister, invlpg, invpcid, pkru, setAc, tablesVisible, ioAllowed, lgdt, lidt, lldt, lmsw, ltr, movFromCr, movFromDr, movToCr, movToDr, ownRdmsr, ownWrmsr, popFlags, pushFlags,
   requireCpl0, requireProtected, sgdt, sidt, sldt, smsw, sti, str, msrValue,
 } from './system';
 
@@ -1247,9 +1247,10 @@ export function execute(rec: usize): void {
       break;
     }
     case H.H_MOV_SE: movSegment(rec); break;
+    // A register that does not exist is #UD at any CPL.
     case H.H_MOV_RC: {
-      if (!requireCpl0()) return;
       const cr = <i32>load<u8>(rec, REC_REG);
+      if (!controlRegister(cr) || !requireCpl0()) return;
       if (cr == 8) {
         leave(EXIT_CR8, 1, <u64>(load<u8>(rec, REC_E) >> 3), 0);
         return;
@@ -1259,8 +1260,8 @@ export function execute(rec: usize): void {
       break;
     }
     case H.H_MOV_CR: {
-      if (!requireCpl0()) return;
       const cr = <i32>load<u8>(rec, REC_REG);
+      if (!controlRegister(cr) || !requireCpl0()) return;
       const value = getAt(load<u8>(rec, REC_E), sizeOf(rec));
       if (cr == 8) {
         if (value > 15) raiseError(GP, 0);
@@ -1271,12 +1272,11 @@ export function execute(rec: usize): void {
       break;
     }
     case H.H_MOV_RD: {
-      if (!requireCpl0()) return;
       const value = movFromDr(<i32>load<u8>(rec, REC_REG));
       if (!failed()) putAt(load<u8>(rec, REC_E), sizeOf(rec), value);
       break;
     }
-    case H.H_MOV_DR: if (requireCpl0()) movToDr(<i32>load<u8>(rec, REC_REG), getAt(load<u8>(rec, REC_E), sizeOf(rec))); break;
+    case H.H_MOV_DR: movToDr(<i32>load<u8>(rec, REC_REG), getAt(load<u8>(rec, REC_E), sizeOf(rec))); break;
     case H.H_SLDT: case H.H_STR: {
       if (!requireProtected() || !tablesVisible()) return;
       const value = <i32>load<u16>(rec, REC_HANDLER) == H.H_SLDT ? sldt() : str();

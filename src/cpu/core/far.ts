@@ -302,26 +302,27 @@ function setFlat(csSelector: u32, csAttr: u32, ssSelector: u32, level: i32): voi
   computeMode();
 }
 
-/** SYSCALL. #UD without EFER.SCE, outside protected mode, and on Intel outside 64-bit mode. */
+/** SYSCALL. #UD without EFER.SCE, outside protected mode, and on Intel outside 64-bit mode. SS is STAR[47:32] + 8 with its RPL bits, CS without. */
 export function syscall(): void {
   if ((reg(R_EFER) & EFER_SCE) == 0 || !protectedMode || (codeMode != 2 && !isAmd())) {
     raise(UD);
     return;
   }
   const star = reg(R_STAR);
-  const selector = <u32>(star >> 32) & 0xfffc;
+  const cs = <u32>(star >> 32) & 0xfffc;
+  const ss = <u32>(star >> 32) + 8;
   const old = flags();
   setReg(R_RCX, nextRip);
   if (longMode) {
     const target = codeMode == 2 ? reg(R_LSTAR) : reg(R_CSTAR);
     setReg(R_R11, isAmd() ? old & ~FLAG_RF : old);
     setFlags(old & ~(reg(R_FMASK) | FLAG_RF | FLAG_VM));
-    setFlat(selector, CODE64, selector + 8, 0);
+    setFlat(cs, CODE64, ss, 0);
     setNextRip(target);
   } else {
     // AMD legacy mode: EIP from STAR[31:0], RFLAGS not saved.
     setFlags(old & ~(FLAG_VM | FLAG_IF | FLAG_RF));
-    setFlat(selector, CODE32, selector + 8, 0);
+    setFlat(cs, CODE32, ss, 0);
     setNextRip(star & 0xffffffff);
   }
 }
@@ -374,9 +375,12 @@ export function sysenter(): void {
   setNextRip(longMode ? eip : eip & 0xffffffff);
 }
 
-/** SYSEXIT; `wide` (REX.W) returns to 64-bit mode. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode. */
+/**
+ * SYSEXIT; `wide` (REX.W) returns to 64-bit mode. #GP(0) unless at CPL 0 of protected mode with a SYSENTER_CS; on AMD #UD in long mode, but
+ * the privilege is checked first: an EPYC raises #GP(0) at CPL 3 of 64-bit and compatibility mode, and #UD there for SYSENTER.
+ */
 export function sysexit(wide: bool): void {
-  if (isAmd() && longMode) {
+  if (isAmd() && longMode && cpl == 0) {
     raise(UD);
     return;
   }

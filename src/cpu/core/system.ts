@@ -126,29 +126,31 @@ function writeCr4(value: u64): void {
   if (changed & CR4_PAGING) flushTlb();
 }
 
-/** MOV to CRn other than CR8, which is an exit. `value` is already truncated to 32 bits outside 64-bit mode. */
+/** True for CR0, CR2, CR3, CR4 and CR8; #UD for others. */
+export function controlRegister(cr: i32): bool {
+  if (cr == 0 || (cr >= 2 && cr <= 4) || cr == 8) return true;
+  raise(UD);
+  return false;
+}
+
+/** MOV to CR0, CR2, CR3 or CR4 at CPL 0. `value` is already truncated to 32 bits outside 64-bit mode. */
 export function movToCr(cr: i32, value: u64): void {
-  if (!requireCpl0()) return;
   switch (cr) {
     case 0: writeCr0(value); break;
     case 2: setReg(R_CR2, value); break;
     case 3: writeCr3(value); break;
-    case 4: writeCr4(value); break;
-    default: raise(UD); break;
+    default: writeCr4(value); break;
   }
 }
 
-/** MOV from CRn other than CR8. Check failed(). */
+/** MOV from CR0, CR2, CR3 or CR4. */
 export function movFromCr(cr: i32): u64 {
-  if (!requireCpl0()) return 0;
   switch (cr) {
     case 0: return reg(R_CR0);
     case 2: return reg(R_CR2);
     case 3: return reg(R_CR3);
-    case 4: return reg(R_CR4);
+    default: return reg(R_CR4);
   }
-  raise(UD);
-  return 0;
 }
 
 /** LMSW: sets PE, MP, EM and TS from the low four bits; PE cannot be cleared. */
@@ -237,11 +239,15 @@ const DR7_WRITABLE: u64 = 0xffff23ff;
 
 /** Number of the register that MOV DRn names, 4 and 5 being 6 and 7 without CR4.DE; -1 with a fault pending. */
 function debugRegister(dr: i32): i32 {
-  if (dr > 7 || ((dr == 4 || dr == 5) && (reg(R_CR4) & CR4_DE) != 0)) {
+  if (dr > 7) {
     raise(UD);
     return -1;
   }
   if (!requireCpl0()) return -1;
+  if ((dr == 4 || dr == 5) && (reg(R_CR4) & CR4_DE) != 0) {
+    raise(UD);
+    return -1;
+  }
   if (reg(R_DR7) & DR7_GD) {
     setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BD);
     raise(DB);

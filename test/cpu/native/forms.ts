@@ -165,7 +165,6 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SGDT: 'the kernel emulates it under UMIP',
   SIDT: 'the kernel emulates it under UMIP',
   SMSW: 'the kernel emulates it under UMIP',
-  SYSEXIT: 'depends on the vendor',
   X87: 'not in the core',
   RCPF: 'an approximation that differs by processor',
   RSQRTF: 'an approximation that differs by processor',
@@ -183,7 +182,7 @@ export const secondOperand = (form: Form, bytes: readonly number[]): number[] | 
   form.handler === 'CMPS' ? [...bytes.slice(0, -1), (bytes.at(-1) as number) + 8] : undefined;
 /** Handlers that end in #GP(0) at CPL 3, whatever their operands. */
 export const PRIVILEGED = new Set(
-  'HLT RDMSR WRMSR MOV_RC MOV_CR MOV_RD MOV_DR CLTS LGDT LIDT LLDT LTR LMSW INVLPG INVD WBINVD SWAPGS SYSRET IN_I IN_DX OUT_I OUT_DX INS OUTS CLI STI'.split(
+  'HLT RDMSR WRMSR MOV_RC MOV_CR MOV_RD MOV_DR CLTS LGDT LIDT LLDT LTR LMSW INVLPG INVD WBINVD SWAPGS SYSRET SYSEXIT INVPCID IN_I IN_DX OUT_I OUT_DX INS OUTS CLI STI'.split(
     ' ',
   ),
 );
