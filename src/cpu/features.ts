@@ -44,11 +44,15 @@ const TABLE = `
 1:edx 4 | tsc | both |
 1:edx 5 | msr | both |
 1:edx 6 | pae | both | 36-bit and wider page tables
+1:edx 7 | mce | both | CR4.MCE; there are no machine checks
 1:edx 8 | cx8 | both |
 1:edx 9 | apic | both | local APIC
 1:edx 11 | sep | both |
+1:edx 12 | mtrr | both | MTRRs as storage: memory has no types
 1:edx 13 | pge | both | global pages
+1:edx 14 | mca | both | IA32_MCG_CAP, with no banks
 1:edx 15 | cmov | both |
+1:edx 16 | pat | both | IA32_PAT as storage
 1:edx 17 | pse36 | both | 40-bit addresses of 4-MiB pages
 1:edx 19 | clflush | both |
 1:edx 23 | mmx | both |

@@ -172,6 +172,8 @@ const mtrrFixed = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d
 );
 
 export const MSRS: readonly MsrRow[] = [
+  readOnly(0x0, 'IA32_P5_MC_ADDR', () => 0n),
+  readOnly(0x1, 'IA32_P5_MC_TYPE', () => 0n),
   tsc,
   readOnly(0x17, 'IA32_PLATFORM_ID', () => 0n),
   apicBase,
