@@ -31,6 +31,10 @@ describe('alignment checks (#AC)', () => {
     ['bt dword ptr [rdi+2], 1', AC],
     ['cmpxchg8b [rdi+4]', AC],
     ['cmpxchg8b [rdi+8]', undefined],
+    ['movups xmm0, [rdi+8]', AC],
+    ['movups [rdi+8], xmm0', AC],
+    ['movups xmm0, [rdi+16]', undefined],
+    ['movaps xmm0, [rdi+8]', GP],
     ['movsd', undefined],
     ['inc rsi\nbad: movsd', AC],
     ['inc rdi\nbad: stosd', AC],
@@ -39,7 +43,7 @@ describe('alignment checks (#AC)', () => {
     ['enter 16, 0\nleave', undefined],
   ] as const)('processor: %s', async (code, vector) => {
     const b = await checked('long64');
-    b.put({ rdi: 0x30000, rsi: 0x31000 });
+    b.put({ rdi: 0x30000, rsi: 0x31000, cr4: 0x220 });
     const { vector: got, error } = b.run(`${code.includes('bad:') ? code : `bad: ${code}`}\nint 0x80`);
     expect([got, error]).toEqual(vector ? [vector, 0] : [0x80, undefined]);
   });

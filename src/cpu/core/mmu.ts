@@ -317,15 +317,18 @@ function addressCheck(linear: u64, size: i32, stack: bool): bool {
   return false;
 }
 
+/** #AC(0) for an access at the current privilege that has to be aligned and is not. */
+function misaligned(linear: u64, size: i32): bool {
+  if (!alignmentChecked || (linear & <u64>(size - 1)) == 0) return false;
+  raiseError(AC, 0);
+  return true;
+}
 /**
  * What the fast paths leave to the slow ones while tlbVersion is no version: alignment of accesses at CPL 3, which comes before paging,
  * and data breakpoints. False with #AC(0) pending. `base`: TLB tables of the access; implicit supervisor accesses need no alignment.
  */
 function inspect(linear: u64, size: i32, write: bool, base: usize): bool {
-  if (alignmentChecked && base != st + TLB_BASE && (linear & <u64>(size - 1)) != 0) {
-    raiseError(AC, 0);
-    return false;
-  }
+  if (base != st + TLB_BASE && misaligned(linear, size)) return false;
   if (dataWatched) hitData(linear, size, write);
   return true;
 }
@@ -478,7 +481,7 @@ function storePart(address: u64, size: i32, value: u64): void {
 }
 /** Two accesses of 8 bytes, the lower one first; MMIO sees both. */
 function load128Slow(linear: u64): v128 {
-  if (!addressCheck(linear, 16, false)) return i64x2.splat(0);
+  if (!addressCheck(linear, 16, false) || misaligned(linear, 16)) return i64x2.splat(0);
   const low = ld64(linear);
   if (failed()) return i64x2.splat(0);
   return i64x2.replace_lane(i64x2.splat(<i64>low), 1, <i64>ld64(linear + 8));
@@ -510,10 +513,7 @@ export function stSized(linear: u64, sizeLog2: i32, value: u64): void {
 export function probeWrite(linear: u64, size: i32): bool {
   if (!longMode) linear &= 0xffffffff;
   if (!addressCheck(linear, size, false)) return false;
-  if (alignmentChecked && size <= 16 && (size & (size - 1)) == 0 && (linear & <u64>(size - 1)) != 0) {
-    raiseError(AC, 0);
-    return false;
-  }
+  if (size <= 16 && (size & (size - 1)) == 0 && misaligned(linear, size)) return false;
   if (sparse) return sparseProbe(linear, size);
   if (!translateData(linear, true, tlb)) return false;
   if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
