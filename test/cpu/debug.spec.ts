@@ -158,6 +158,15 @@ describe('data breakpoints', () => {
     expect(stop(b)).toEqual([DB, '0x5800', '0x1']);
   });
 
+  it('that MOV SS has held off is reported by INT1 behind it, once', async () => {
+    const b = await bare('long64');
+    b.write64(0x30000, BigInt(SEL.DATA));
+    b.load('mov ss, [0x30000]\n.byte 0xf1\nback: hlt');
+    arm(b, { at: 0x30000, kind: 'access' });
+    expect(stop(b)).toEqual([DB, 'back', '0x1']);
+    expect(goOn(b)).toEqual([undefined, 'back', '0x0']);
+  });
+
   it('waits out MOV SS and, with INT behind it, is taken at the handler', async () => {
     const b = await bare('long64');
     b.write64(0x30000, BigInt(SEL.DATA));
