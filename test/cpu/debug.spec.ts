@@ -282,12 +282,15 @@ describe('single-step', () => {
     expect(stop(b)).toEqual([DB, at, '0x4000']);
   });
 
-  it('traps after each iteration of REP, with RF 1 in the image but for the last', async () => {
-    const b = await bare('long64');
+  it.each([
+    ['intel', '0x10102'],
+    ['amd', '0x102'],
+  ] as const)('traps after each iteration of REP; on %s the image in between is %s', async (vendor, image) => {
+    const b = await bare('long64', { vendor });
     b.load('s: rep stosb\nend: nop');
     b.put({ rflags: TF, rdi: 0x30000, rcx: 2, dr6: 0xffff0ff0 });
     const first = b.go();
-    expect([first.at, hex(first.frame[2]), b.get('rcx')]).toEqual(['s', '0x10102', 1n]);
+    expect([first.at, hex(first.frame[2]), b.get('rcx')]).toEqual(['s', image, 1n]);
     expect([goOn(b), b.get('rcx')]).toEqual([[DB, 'end', '0x4000'], 0n]);
   });
 

@@ -15,7 +15,7 @@ import {
 import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, CR4_VME, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
   FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VIF, FLAG_VIP, FLAG_VM, GP, NONCANONICAL, NP, PF, TS, brk, clearBrk, computeMode, cpl,
-  curRip, exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode,
+  curRip, isAmd, exAddress, exError, exHasError, exVector, failed, leave, leaveInternal, longMode, nextRip, protectedMode,
   raiseError, reg, setBrk, setNextRip, setReg, codeMode, updateChecks,
 } from './state';
 import { flags, setFlags } from './flags';
@@ -315,7 +315,9 @@ export function deliverException(): void {
       setReg(R_DR6, (reg(R_DR6) & ~15) | debugBits);
       setReg(R_DR7, reg(R_DR7) & ~DR7_GD);
     }
-    const image = pushesRf(vector, debugBits) ? flags() | FLAG_RF : flags();
+    let image = pushesRf(vector, debugBits) ? flags() | FLAG_RF : flags();
+    // A trap between two iterations: RF 1 on Intel (SDM vol. 3, 18.3.1.1), 0 on an EPYC.
+    if (vector == DB && isAmd() && (debugBits & DR6_BD) == 0) image &= ~FLAG_RF;
     attempt(vector, EVENT_TYPE_EXCEPTION, hasError, error, curRip, image);
     if ((brk & BRK_FAULT) == 0) return;
     first = vector;
