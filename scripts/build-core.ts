@@ -56,7 +56,7 @@ function entryOf(row: OpcodeRow): Entry {
   const { operands } = row;
   let flags = row.group === undefined && row.modrm === undefined ? 0 : flag('MODRM');
   for (const attribute of row.attributes) {
-    if (/^[uf]:/.test(attribute)) continue; // what comparisons need, not the decoder
+    if (/^(u|f|ulp):/.test(attribute)) continue; // what comparisons need, not the decoder
     const name = attribute.toUpperCase() as Flag;
     if (!FLAGS.includes(name)) throw new Error(`opcode ${row.opcode}: unknown attribute ${attribute}`);
     flags |= flag(name);

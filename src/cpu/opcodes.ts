@@ -22,7 +22,9 @@
  * need not be aligned;
  * f:NAME = the feature that the row belongs to, by its name in Linux's /proc/cpuinfo; rows without one are in every x86-64 processor;
  * u:AF,OF>1,CF>=n = flags that the instruction leaves undefined (SDM vol. 2): always, or if the masked count is above 1, or if it
- * reaches the operand's width. A masked count of 0 changes no flag. The decoder looks at neither of the two; comparisons with processors do.
+ * reaches the operand's width. A masked count of 0 changes no flag;
+ * ulp:n = results may differ from a processor's by n units of the last place (and C1 with them). The decoder looks at none of these three;
+ * comparisons with processors do.
  *
  * What is missing: MISSING, below the grammar.
  */
@@ -31,10 +33,10 @@ import { GENERAL } from './opcodes/general.ts';
 import { SIMD } from './opcodes/simd.ts';
 import { SSE_FLOAT } from './opcodes/sse-float.ts';
 import { STATE } from './opcodes/state.ts';
+import { X87 } from './opcodes/x87.ts';
 
 /** Instructions that are not in the table, by group: their opcodes raise #UD. */
 export const MISSING: readonly string[] = [
-  'x87 (#NM as CR0 asks)',
   'AVX, AVX2, F16C, FMA, XOP, AVX-512, AMX',
   'SHA, GFNI, VAES, VPCLMULQDQ, Key Locker',
   '3DNow!, SSE4A',
@@ -99,4 +101,4 @@ function parse(line: string): OpcodeRow {
   };
 }
 
-export const OPCODES: readonly OpcodeRow[] = [...GENERAL, ...BITS, ...SIMD, ...SSE_FLOAT, ...STATE].map(parse);
+export const OPCODES: readonly OpcodeRow[] = [...GENERAL, ...BITS, ...SIMD, ...SSE_FLOAT, ...STATE, ...X87].map(parse);

@@ -246,6 +246,9 @@ export function decode(record: usize, at: usize, available: i32): i32 {
     case IMM_ONE: immediate = 1; break;
   }
 
+  // The opcode as FOP has it.
+  if (flags & F_X87) immediate = <i64>(((opcode & 7) << 8) | modrm);
+
   if (short) return available >= MAX_LENGTH ? -1 : 0;
 
   if (recFlags & REC_LOCK && ((flags & F_LOCK) == 0 || !memory)) handler = H_UD;

@@ -6,13 +6,13 @@ import * as H from './tables.generated';
 import {
   EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT, EXIT_CPUID, EXIT_CR8, EXIT_HLT,
   EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_SYSCALL, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_MSR, INTERCEPT_PAUSE,
-  INTERCEPT_RDTSC, INTERCEPT_SYSCALL, R_BASE, R_CR0, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
+  INTERCEPT_RDTSC, INTERCEPT_SYSCALL, R_BASE, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
   R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
   R_RFLAGS, S_PENDING_DEBUG,
 } from './layout';
 import {
-  BP, BR, BRK_FAULT, BRK_LOOKUP, CR0_EM, CR0_MP, CR0_TS, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
-  FLAG_OF, FLAG_PF, FLAG_RF, FLAG_SF, FLAG_TF, FLAG_ZF, GP, NM, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed,
+  BP, BR, BRK_FAULT, BRK_LOOKUP, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
+  FLAG_OF, FLAG_PF, FLAG_RF, FLAG_SF, FLAG_TF, FLAG_ZF, GP, NONCANONICAL, OF, SS, UD, brk, codeMode, cpl, curRip, exVector, failed,
   flatRead, flatWrite, isAmd, isCanonical, leave, nextRip, raise, raiseError, reg, reg32, setBrk, setNextRip, setReg,
   st, stackMask, tlb, TLB_READ, TLB_WRITE, tlbVersion,
 } from './state';
@@ -20,7 +20,7 @@ import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
 } from './flags';
 import { entryOf, host, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
-import { REC_E, REC_HANDLER, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
+import { MORE_X87, REC_E, REC_HANDLER, REC_MORE, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
 import {
   address, addressMask, addressSize, effectiveAddress, flagsOf, getAt, getG, getSlot, immediate, inMemory, mask,
   operandAddress, putAt, putG, putSlot, readE, readEForWrite, setOperandAddress, signBit, signExtend, sizeOf, writeBack,
@@ -33,6 +33,7 @@ import { pop, popDone, push, release, setStackPointer } from './stack';
 import { iret, softInt } from './event';
 import { DR6_BS, hitPort } from './debug';
 import { noSwitch } from './task';
+import { x87 } from './x87';
 import { farCall, farJump, farReturn, swapgs, syscall, sysenter, sysexit, sysret } from './far';
 import { simd } from './simd';
 import {
@@ -932,10 +933,6 @@ function portOut(rec: usize, port: u32): void {
   const bytes = 1 << size;
   if (ioAllowed(port, bytes)) leave(EXIT_IO, port, <u64>bytes | (hitPort(port, bytes) << 8), getSlot(R_RAX, size));
 }
-function fpu(): void {
-  if (reg(R_CR0) & (CR0_EM | CR0_TS)) raise(NM);
-  else raise(UD);
-}
 function bound(rec: usize): void {
   const size = sizeOf(rec);
   const offset = effectiveAddress(rec);
@@ -1227,8 +1224,6 @@ export function execute(rec: usize): void {
     case H.H_STD: setFlags(flags() | FLAG_DF); break;
     case H.H_CLI: cli(); break;
     case H.H_STI: sti(); break;
-    case H.H_FWAIT: if ((reg(R_CR0) & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) raise(NM); break;
-    case H.H_X87: fpu(); break;
     case H.H_NOP: break;
     case H.H_CLFLUSH: {
       const at = operandAddress(rec, 1, false);
@@ -1367,6 +1362,10 @@ export function execute(rec: usize): void {
     case H.H_XSETBV: case H.H_RDBASE: case H.H_WRBASE: case H.H_CLZERO: case H.H_SERIALIZE: case H.H_MONITOR: case H.H_MWAIT:
     case H.H_RDPMC: stateInstruction(rec); break;
     case H.H_UD: raise(UD); break;
-    default: simd(rec); break;
+    case H.H_UD: raise(UD); break;
+    default:
+      if (load<u8>(rec, REC_MORE) & MORE_X87) x87(rec);
+      else simd(rec);
+      break;
   }
 }

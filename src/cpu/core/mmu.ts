@@ -519,6 +519,11 @@ export function probeWrite(linear: u64, size: i32): bool {
   if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
   return true;
 }
+/** Checks that a later load of a byte cannot fault. */
+export function probeRead(linear: u64): bool {
+  if (!longMode) linear &= 0xffffffff;
+  return addressCheck(linear, 1, false) && (sparse || translateData(linear, false, tlb));
+}
 
 // ---- stack accesses at the current privilege: a non-canonical address is #SS(0) ----
 export function ldStack(linear: u64, sizeLog2: i32): u64 {

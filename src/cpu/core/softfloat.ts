@@ -61,16 +61,16 @@ let hostExact: bool = false;
 let hostRounds: bool = false;
 
 // ---- operands and result ----
-let aKind: i32 = 0;
-let aSign: bool = false;
-let aExp: i32 = 0;
-let aSig: u64 = 0;
-let aDenormal: bool = false;
-let bKind: i32 = 0;
-let bSign: bool = false;
-let bExp: i32 = 0;
-let bSig: u64 = 0;
-let bDenormal: bool = false;
+export let aKind: i32 = 0;
+export let aSign: bool = false;
+export let aExp: i32 = 0;
+export let aSig: u64 = 0;
+export let aDenormal: bool = false;
+export let bKind: i32 = 0;
+export let bSign: bool = false;
+export let bExp: i32 = 0;
+export let bSig: u64 = 0;
+export let bDenormal: bool = false;
 
 /** The value is zSig:zLow * 2^(zExp - 63); a finite one has TOP set until it is rounded. */
 export let zKind: i32 = 0;
@@ -108,11 +108,8 @@ export function beginX87(fcw: u32): void {
 export function raiseFlags(bits: u32): void {
   raised |= bits;
 }
-export function setRoundingMode(mode: i32): void {
-  roundingMode = mode;
-}
-export function setPrecision(bits: i32): void {
-  precision = bits;
+export function setRaised(bits: u32): void {
+  raised = bits;
 }
 export function setRoundedUp(up: bool): void {
   roundedUp = up;
@@ -196,7 +193,7 @@ export function setBInt(value: i64): void {
 
 // ---- results that are not rounded ----
 
-function special(kind: i32, sign: bool): void {
+export function special(kind: i32, sign: bool): void {
   zKind = kind;
   zSign = sign;
   zLow = 0;
@@ -255,7 +252,7 @@ export function copyA(): void {
 }
 
 /** Takes care of NaNs and unsupported operands: true if Z is the result. Otherwise notes denormal operands. */
-function nan2(): bool {
+export function nan2(): bool {
   if (aKind < QNAN && bKind < QNAN) return false;
   if (aKind == UNSUPPORTED || bKind == UNSUPPORTED) {
     defaultNan();
@@ -264,21 +261,19 @@ function nan2(): bool {
   if (aKind == SNAN || bKind == SNAN) raised |= FP_I;
   let takeA = aKind >= QNAN;
   if (x87 && takeA && bKind >= QNAN) {
-    // Two NaNs: the larger significand wins, of two equal ones the positive (SDM vol. 1, table 4-7).
-    const a = aSig & ~QUIET;
-    const b = bSig & ~QUIET;
-    takeA = a != b ? a > b : !aSign;
+    // Two NaNs: the larger significand wins, a quiet one before a signalling one, of two equal ones the positive (SDM vol. 1, table 4-7).
+    takeA = aSig != bSig ? aSig > bSig : !aSign;
   }
   if (takeA) resultNan(aSign, aSig);
   else resultNan(bSign, bSig);
   return true;
 }
-function nan1(): bool {
+export function nan1(): bool {
   if (aKind < QNAN) return false;
   copyA();
   return true;
 }
-function denormals(): void {
+export function denormals(): void {
   if (aDenormal || bDenormal) raised |= FP_D;
 }
 
@@ -405,6 +400,80 @@ export function compare(signalling: bool): i32 {
   return aSig == bSig ? REL_EQUAL : aSig > bSig ? larger : -larger;
 }
 
+/** The low bits of remainder's quotient, and whether the reduction is only partial (C2). */
+export let quotient: u64 = 0;
+export let partial: bool = false;
+
+/**
+ * Z = A - quotient * B, exact; the quotient truncated (FPREM) or rounded to nearest (FPREM1). If the exponents differ by 64 or more, the
+ * difference is reduced by 32 … 63 only, as processors do it.
+ */
+export function remainder(nearest: bool): void {
+  quotient = 0;
+  partial = false;
+  if (nan2()) return;
+  if (aKind == INFINITE || bKind == ZERO) {
+    defaultNan();
+    return;
+  }
+  denormals();
+  if (aKind == ZERO) {
+    special(ZERO, aSign);
+    return;
+  }
+  const difference = aExp - bExp;
+  if (bKind == INFINITE || difference < -1 || (difference < 0 && !nearest)) {
+    setZ(aSign, aExp, aSig, 0);
+    return;
+  }
+  if (difference < 0) {
+    // A is less than B; nearer to B than to zero if it is above half of it.
+    if (aSig > bSig) {
+      quotient = 1;
+      setZ(!aSign, aExp, bSig - aSig + bSig, 0);
+    } else setZ(aSign, aExp, aSig, 0);
+    return;
+  }
+  partial = difference >= 64;
+  const steps = partial ? (difference & 31) | 32 : difference;
+  let r = aSig;
+  let over = false;
+  for (let i = steps; ; i--) {
+    quotient <<= 1;
+    if (over || r >= bSig) {
+      r -= bSig;
+      quotient |= 1;
+    }
+    if (i == 0) break;
+    over = r >> 63 != 0;
+    r <<= 1;
+  }
+  let sign = aSign;
+  if (!partial && nearest && (r > bSig - r || (r == bSig - r && (quotient & 1) != 0))) {
+    r = bSig - r;
+    quotient++;
+    sign = !sign;
+  }
+  setZ(r == 0 ? aSign : sign, partial ? bExp + difference - steps : bExp, r, 0);
+}
+
+/** Z = A * 2^trunc(B) (FSCALE). */
+export function scale(): void {
+  if (nan2()) return;
+  if ((aKind == INFINITE && bKind == INFINITE && bSign) || (aKind == ZERO && bKind == INFINITE && !bSign)) {
+    defaultNan();
+    return;
+  }
+  denormals();
+  if (bKind == INFINITE && aKind == FINITE) special(bSign ? ZERO : INFINITE, aSign);
+  else if (aKind != FINITE) special(aKind, aSign);
+  else {
+    // Beyond 2^16 the result is out of range whatever A is.
+    const by = bKind == ZERO || bExp < 0 ? 0 : bExp > 16 ? 0x20000 : <i32>(bSig >> (63 - bExp));
+    setZ(aSign, aExp + (bSign ? -by : by), aSig, 0);
+  }
+}
+
 /** Whether a magnitude with the last kept bit `odd` and the rest `lost` (top bit = half) goes up. */
 function goesUp(sign: bool, odd: bool, lost: u64, mode: i32): bool {
   if (lost == 0) return false;
@@ -489,13 +558,19 @@ function roundsToNormal(bits: i32): bool {
 
 /**
  * Rounds a finite Z to `bits` bits with exponents min … max (SDM vol. 1, 4.9.1.4 and 4.9.1.5). `adjust`: what x87 adds to or subtracts from
- * the exponent of an unmasked underflow or overflow; 0 if there is no such result.
+ * the exponent of an unmasked underflow or overflow, 0 if there is no such result. What is out of range even then (FSCALE) is zero or infinite.
  */
 function round(bits: i32, min: i32, max: i32, adjust: i32): void {
   if (zExp < min) {
     const tiny = zExp < min - 1 || !roundsToNormal(bits);
     if (tiny && (masks & FP_U) == 0) {
       raised |= FP_U;
+      if (adjust && zExp + adjust < min) {
+        raised |= FP_P;
+        roundedUp = false;
+        special(ZERO, zSign);
+        return;
+      }
       noResult = adjust == 0;
       zExp += adjust;
       roundAt(bits);
@@ -521,6 +596,12 @@ function round(bits: i32, min: i32, max: i32, adjust: i32): void {
   if (zExp <= max) return;
   raised |= FP_O;
   if ((masks & FP_O) == 0) {
+    if (adjust && zExp - adjust > max) {
+      raised |= FP_P;
+      roundedUp = true;
+      special(INFINITE, zSign);
+      return;
+    }
     noResult = adjust == 0;
     zExp -= adjust;
     return;

@@ -91,7 +91,6 @@ const irregular = `
 98 | cbw cwde cdqe | Xv | CBW |
 99 | cwd cdq cqo | Xv | CWD |
 9A | call far | P | CALL_FAR_P | i64 end
-9B | fwait | | FWAIT |
 9C | pushf | Xv | PUSHF | d64
 9D | popf | Xv | POPF | d64 end
 9E | sahf | | SAHF |
@@ -132,14 +131,6 @@ D4 | aam | Ib | AAM | i64 u:OF,AF,CF
 D5 | aad | Ib | AAD | i64 u:OF,AF,CF
 D6 | salc | | SALC | i64
 D7 | xlatb | Xb | XLAT |
-D8 | x87 | Eb | X87 | end
-D9 | x87 | Eb | X87 | end
-DA | x87 | Eb | X87 | end
-DB | x87 | Eb | X87 | end
-DC | x87 | Eb | X87 | end
-DD | x87 | Eb | X87 | end
-DE | x87 | Eb | X87 | end
-DF | x87 | Eb | X87 | end
 E0 | loopne | Jbs | LOOP:0 | f64 end
 E1 | loope | Jbs | LOOP:1 | f64 end
 E2 | loop | Jbs | LOOP:2 | f64 end

@@ -740,9 +740,9 @@ export class Cases {
         .flatMap((form) => new Array<Form>(WEIGHTS[form.handler] ?? 1).fill(form));
     this.#forms = [forms(LONG), forms(COMPAT32), forms(CODE16)];
     this.#sequential = this.#forms.map((forms) => forms.filter((form) => SEQUENTIAL.has(form.handler)));
-    // Images and control words would leave little of what came before them.
+    // Images and control words would leave little of what came before them; errors would grow.
     this.#withState = this.#forms.map((forms) =>
-      forms.filter((form) => form.hasState && !CONTROL.test(form.row.mnemonic)),
+      forms.filter((form) => form.hasState && form.ulps === undefined && !CONTROL.test(form.row.mnemonic)),
     );
   }
 
@@ -799,6 +799,7 @@ export class Cases {
       undefinedBits,
       partial: PARTIAL.has(form.handler),
       second: secondOperand(form, bytes),
+      ulps: form.ulps,
       fx: form.hasState ? fxState(r, form.kinds) : undefined,
       blank,
     };

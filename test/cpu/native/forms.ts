@@ -46,6 +46,8 @@ export interface Form {
   readonly alignment: number;
   /** The processor feature it needs, as in /proc/cpuinfo. */
   readonly feature: string | undefined;
+  /** Allowed error of its x87 results in units of the last place. */
+  readonly ulps: number | undefined;
   readonly undefinedFlags: readonly { readonly flag: number; readonly rule: '' | '>1' | '>=n' }[];
 }
 
@@ -107,6 +109,7 @@ function formOfRow(row: OpcodeRow): Form {
       if (!(name in FLAG)) throw new Error(`opcode ${row.opcode}: unknown undefined flag ${item}`);
       return { flag: FLAG[name] as number, rule: rule as '' | '>1' | '>=n' };
     });
+  const ulps = attributes.find((attribute) => attribute.startsWith('ulp:'));
   const inRm = operands.find((operand) => /^[EMRNUQW]/.test(operand));
   const rm = operandOf(inRm);
   const hasState =
@@ -135,6 +138,7 @@ function formOfRow(row: OpcodeRow): Form {
         ? 16
         : 1,
     feature: attributes.find((attribute) => attribute.startsWith('f:'))?.slice(2),
+    ulps: ulps === undefined ? undefined : Number(ulps.slice(4)),
     undefinedFlags,
   };
 }
@@ -165,7 +169,6 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   SGDT: 'the kernel emulates it under UMIP',
   SIDT: 'the kernel emulates it under UMIP',
   SMSW: 'the kernel emulates it under UMIP',
-  X87: 'not in the core',
   RCPF: 'an approximation that differs by processor',
   RSQRTF: 'an approximation that differs by processor',
   RDRAND: 'random',

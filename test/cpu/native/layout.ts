@@ -72,6 +72,8 @@ export interface NativeCase {
   readonly flagsAtFault: number;
   /** Bits of a register that the instruction leaves undefined. */
   readonly undefinedBits?: { readonly register: number; readonly bits: bigint } | undefined;
+  /** Units in the last place by which x87 results may differ, and C1 with them. */
+  readonly ulps?: number | undefined;
   /** The instruction makes several accesses; if one faults, registers and memory may show the others. */
   readonly partial?: boolean;
   /** The instruction with only the other of its two memory operands: where both fault, either fault may be reported. */
