@@ -38,6 +38,7 @@ const TABLE = `
 1:ecx 26 | xsave | both |
 1:ecx 30 | rdrand | both |
 1:ecx 31 | hypervisor | both | runs under KVM
+1:edx 0 | fpu | both |
 1:edx 1 | vme | both | virtual-8086 mode extensions, virtual interrupts
 1:edx 2 | de | both | I/O breakpoints
 1:edx 3 | pse | both | 4-MiB pages

@@ -110,6 +110,12 @@ describe('system instructions', () => {
     ['endbr64', 64, 'f30f1efa'],
     ['fninit', 64, 'dbe3'],
     ['fld st(1)', 64, 'd9c1'],
+    ['faddp', 64, 'dec1'],
+    ['fsubrp st(2)', 64, 'dee2'],
+    ['fmul st(3)', 64, 'd8cb'],
+    ['fxch', 64, 'd9c9'],
+    ['fucomip st(2)', 64, 'dfea'],
+    ['fcom', 64, 'd8d1'],
     ['movaps xmm0, [rax]', 64, '0f2800'],
     ['shlx eax, ebx, ecx', 64, 'c4e271f7c3'],
   ] as const)('%s in .code%i is %s', (source, bits, bytes) => {

@@ -149,6 +149,9 @@ const WRITTEN_OUT: Readonly<Record<string, number>> = {
 const DEFAULT_SIZE = /^(?:push|pop|call|jmp|lcall|ljmp|[ls][gi]dt)$/;
 const TABLE_REGISTERS = /^[ls][gi]dt$/;
 const SELECTOR_SOURCES = /^(?:lldt|ltr|verr|verw|lmsw)$/;
+/** x87 instructions of ST(0) and a register, of which GNU as lets one leave out ST(0), or both for ST(1). */
+const STACKED = /^f(?:xch|u?com(?:p|i|ip)?|(?:add|mul|subr?|divr?)(p)?)$/;
+const NEEDS_OPERAND = /^f(?:add|mul|subr?|divr?)$/;
 
 /** One statement on its way to bytes. */
 class Request {
@@ -201,6 +204,11 @@ class Request {
     const { operands, bits } = this;
     const plain = bits === 16 ? 16 : 32;
     const [first, second] = operands;
+    const stacked = operands.length < 2 && STACKED.exec(name);
+    if (stacked && (first === undefined ? !NEEDS_OPERAND.test(name) : isClass(first, 'st'))) {
+      const other = first ?? this.#stack(1);
+      return stacked[1] ? [other, this.#stack(0)] : [this.#stack(0), other];
+    }
     const isWord = first?.kind === 'register' && first.register.class === 'r16';
     if (SELECTOR_SOURCES.test(name) && isGeneral(first) && !isWord) throw this.#noForm(this.#available());
     if (SELECTOR_SOURCES.test(name) && operands.length === 1 && isWord) return [resizedOperand(first, plain)];
@@ -219,6 +227,10 @@ class Request {
       return [first, resizedOperand(second, Number(first.register.class.slice(1)))];
     }
     return operands;
+  }
+
+  #stack(n: number): Operand {
+    return { kind: 'register', register: registerNamed(`st${n}`)!, at: this.at };
   }
 
   #string(): Encoded {

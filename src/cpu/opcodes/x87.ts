@@ -11,15 +11,15 @@ const REVERSED = [0, 1, 2, 3, 5, 4, 7, 6];
 /** Formats in memory by number: their operand letters. Number 5 is packed BCD. */
 const FORMAT = ['Md', 'Mq', 'Mw', 'Md', 'Mq', 'Mt', 'Mt'];
 
-const row = (opcode: string, mnemonic: string, operands: string, handler: string, attributes = ''): string =>
+const row = (opcode: string, mnemonic: string, operands: string, handler: string, attributes = 'f:fpu'): string =>
   `${opcode} | ${mnemonic} | ${operands} | ${handler} | x87 ${attributes}`;
 const loads = (opcode: string, mnemonic: string, format: number): string =>
   row(`${opcode} m`, mnemonic, FORMAT[format] as string, `FLD_M:${format}`);
 /** `how`: 0 store, 8 store and pop, 24 truncate, store and pop. */
 const stores = (opcode: string, mnemonic: string, format: number, how: number): string =>
-  row(`${opcode} m`, mnemonic, FORMAT[format] as string, `FST_M:${format + how}`);
+  row(`${opcode} m`, mnemonic, FORMAT[format] as string, `FST_M:${format + how}`, how === 24 ? 'f:pni' : undefined);
 /** Largest error against a processor, in units of the last place (SDM vol. 1, 8.3.10). */
-const TRANSCENDENTAL = 'ulp:1';
+const TRANSCENDENTAL = 'f:fpu ulp:1';
 
 export const X87: readonly string[] = [
   ...ARITHMETIC.flatMap((name, i) => [
