@@ -94,6 +94,13 @@ d.1:eax 3 | xsaves | both |
 80000008:ebx 9 | wbnoinvd | both |
 `;
 
+/** The bits of XCR0 that can be set: x87 and SSE state. */
+export const XCR0_SUPPORTED = 3;
+/** Bytes of an XSAVE area: its legacy region and its header. */
+export const XSAVE_BYTES = 576;
+/** CPUID.1 ECX: CR4.OSXSAVE. */
+export const ECX_OSXSAVE: number = 1 << 27;
+
 const VENDORS: Readonly<Record<string, readonly Vendor[]>> = {
   intel: ['intel'],
   amd: ['amd'],

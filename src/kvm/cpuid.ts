@@ -3,7 +3,7 @@
  * `../cpu/features.ts` (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
  */
 import { MAXLINADDR, MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
-import { type Feature, featureBits } from '../cpu/features.ts';
+import { ECX_OSXSAVE, type Feature, featureBits, XCR0_SUPPORTED, XSAVE_BYTES } from '../cpu/features.ts';
 import type { Era } from './eras.ts';
 
 // KVM_FEATURE_* bits of leaf 0x40000001 EAX.
@@ -56,17 +56,11 @@ export const signature = (vendor: Vendor): number => (vendor === 'intel' ? 0x000
 // CPUID.1.
 const EBX_CLFLUSH_LINE = 8 << 8;
 export const ECX_X2APIC = 1 << 21;
-const ECX_OSXSAVE = 1 << 27;
 const EDX_APIC = 1 << 9;
 // CPUID.7.
 const ECX_OSPKE = 1 << 4;
 /** Bits of CPUID.1 EDX that AMD repeats in CPUID.80000001 EDX. */
 const EDX_REPEATED = 0x0183f3ff;
-
-/** What XCR0 may enable: x87 and SSE state. */
-export const XCR0_SUPPORTED = 3;
-/** An XSAVE area with nothing but these. */
-const XSAVE_BYTES = 576;
 
 export interface CpuidState {
   readonly vendor: Vendor;

@@ -41,13 +41,13 @@ import type {
   RdmsrExit,
   WrmsrExit,
 } from '../cpu/exit.ts';
-import { type Feature, findFeatures } from '../cpu/features.ts';
+import { type Feature, findFeatures, XCR0_SUPPORTED } from '../cpu/features.ts';
 import { KvmscopeError } from '../errors.ts';
 import { type ApicMap, FAST } from './apic-map.ts';
 import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
 import { VirtualClock } from './clock.ts';
 import type { CostModel } from './cost-model.ts';
-import { cpuid, defaultPvFeatures, signature, XCR0_SUPPORTED } from './cpuid.ts';
+import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
 import * as X from './exits.ts';

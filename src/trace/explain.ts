@@ -204,6 +204,12 @@ export function exitMeaning(record: ExitRecord): Meaning {
     const [leaf, index] = ['rax', 'rcx'].map((register) => BigInt.asUintN(32, registerOf(before, register)));
     return { label: 'asked', text: `CPUID leaf ${hex(leaf)} index ${hex(index)}` };
   }
+  if (name === 'xsetbv') {
+    const [low, high, index] = ['rax', 'rdx', 'rcx'].map((register) =>
+      BigInt.asUintN(32, registerOf(before, register)),
+    );
+    return { label: 'asked', text: `write ${hex((high << 32n) | low)} to XCR${index}` };
+  }
   const pio = find(events, 'kvm_pio');
   if (pio) {
     const port = PORTS.get(pio.port);

@@ -2,7 +2,7 @@
  * CPUID of the CPU models of ctl_set_cpu_model(): vendor, family, model and stepping are those of QEMU's definitions; the features
  * are what the core has, whatever the model.
  */
-import { type CpuidRegister, FEATURES } from '../cpu/features.ts';
+import { type CpuidRegister, ECX_OSXSAVE, FEATURES, XCR0_SUPPORTED, XSAVE_BYTES } from '../cpu/features.ts';
 
 type Vendor = 'GenuineIntel' | 'AuthenticAMD' | 'HygonGenuine';
 type Model = readonly [name: string, vendor: Vendor, family: number, model: number, stepping: number];
@@ -55,19 +55,19 @@ const MODELS: readonly Model[] = [
 /** Features of a whole machine, which an engine is not. */
 const ABSENT = ['apic', 'x2apic', 'tsc_deadline_timer', 'hypervisor', 'monitor'];
 
-function featureBits(vendor: Vendor, long: boolean, leaf: number, register: CpuidRegister): number {
+function featureBits(vendor: Vendor, long: boolean, leaf: number, register: CpuidRegister, subleaf = 0): number {
   const maker = vendor === I ? 'intel' : 'amd';
   let bits = 0;
   for (const feature of FEATURES) {
     const { name, vendors } = feature;
-    if (feature.leaf !== leaf || feature.index !== 0 || feature.register !== register || !vendors.includes(maker))
+    if (feature.leaf !== leaf || feature.index !== subleaf || feature.register !== register || !vendors.includes(maker))
       continue;
     if (!ABSENT.includes(name) && (long || name !== 'lm')) bits |= 1 << feature.bit;
   }
   return bits;
 }
 
-const MAX_BASIC = 7;
+const MAX_BASIC = 0xd;
 const MAX_EXTENDED = 0x80000008;
 
 const word = (text: string, at: number): number =>
@@ -80,12 +80,13 @@ function signature(model: number): number {
   return (extended << 20) | ((number >> 4) << 16) | (Math.min(family, 15) << 8) | ((number & 15) << 4) | stepping;
 }
 
-/** EAX, EBX, ECX, EDX of a leaf for CPU_X86_* `model`; `long` is a 64-bit engine. */
+/** EAX, EBX, ECX, EDX of a leaf for CPU_X86_* `model`; `long` is a 64-bit engine, `osxsave` is CR4.OSXSAVE. */
 export function cpuid(
   model: number,
   leaf: number,
   subleaf: number,
   long: boolean,
+  osxsave: boolean,
 ): readonly [number, number, number, number] {
   const [name, vendor] = MODELS[model];
   const features = (register: CpuidRegister): number => featureBits(vendor, long, leaf, register);
@@ -93,9 +94,13 @@ export function cpuid(
     case 0:
       return [MAX_BASIC, word(vendor, 0), word(vendor, 8), word(vendor, 4)];
     case 1:
-      return [signature(model), 0x00010800, features('ecx'), features('edx')];
+      return [signature(model), 0x00010800, features('ecx') | (osxsave ? ECX_OSXSAVE : 0), features('edx')];
     case 7:
       return subleaf === 0 ? [0, features('ebx'), features('ecx'), features('edx')] : [0, 0, 0, 0];
+    case 0xd: {
+      if (subleaf === 0) return [XCR0_SUPPORTED, XSAVE_BYTES, XSAVE_BYTES, 0];
+      return subleaf === 1 ? [featureBits(vendor, long, leaf, 'eax', 1), XSAVE_BYTES, 0, 0] : [0, 0, 0, 0];
+    }
     case 0x80000000:
       return [MAX_EXTENDED, word(vendor, 0), word(vendor, 8), word(vendor, 4)];
     case 0x80000001:

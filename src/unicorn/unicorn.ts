@@ -17,6 +17,7 @@
  * - The Emscripten runtime (ccall, addFunction, _malloc …) and the raw C functions do not exist.
  */
 import * as L from '../cpu/core/layout.ts';
+import { XCR0_SUPPORTED } from '../cpu/features.ts';
 import { CONSTANTS as C, strerror } from './constants.ts';
 import { Core, PAGE_SIZE } from './core.ts';
 import { cpuid } from './cpuid.ts';
@@ -110,6 +111,7 @@ const DB = 1;
 const BP = 3;
 const OF = 4;
 const UD = 6;
+const GP = 13;
 const PF = 14;
 
 const SIZES: Readonly<Record<string, number>> = { i8: 1, i16: 2, i32: 4, i64: 8, float: 4, double: 8 };
@@ -1100,6 +1102,10 @@ export class Unicorn {
       case L.EXIT_WRMSR:
         if (!this.instruction(C.X86_INS_WRMSR)) this.finish(() => this.wrmsr());
         return CONTINUE;
+      case L.EXIT_XSETBV:
+        return this.xsetbv();
+      case L.EXIT_RDPMC:
+        return this.interrupt(GP, 0, 0n);
       case L.EXIT_IO:
         return this.port();
       case L.EXIT_HYPERCALL:
@@ -1149,9 +1155,18 @@ export class Unicorn {
   private wrmsr(): void {
     this.msr_write(this.low(L.R_RCX), (BigInt(this.low(L.R_RDX)) << 32n) | BigInt(this.low(L.R_RAX)));
   }
+  private xsetbv(): number {
+    const value = (BigInt(this.low(L.R_RDX)) << 32n) | BigInt(this.low(L.R_RAX));
+    const valid = (value & ~BigInt(XCR0_SUPPORTED)) === 0n && (value & 1n) === 1n;
+    if (this.low(L.R_RCX) !== 0 || !valid) return this.interrupt(GP, 0, 0n);
+    this.core.u64[L.R_XCR0] = value;
+    this.advance();
+    return CONTINUE;
+  }
   private cpuid(): void {
     const { u32, u64 } = this.core;
-    const leaf = cpuid(this.cpuModel, u32[L.R_RAX * 2], u32[L.R_RCX * 2], this.mode === C.MODE_64);
+    const osxsave = (u64[L.R_CR4] & CR4_OSXSAVE) !== 0n;
+    const leaf = cpuid(this.cpuModel, u32[L.R_RAX * 2], u32[L.R_RCX * 2], this.mode === C.MODE_64, osxsave);
     [L.R_RAX, L.R_RBX, L.R_RCX, L.R_RDX].forEach((slot, i) => {
       u64[slot] = BigInt(leaf[i] >>> 0);
     });
