@@ -15,6 +15,7 @@
  *   is cut by exit addresses; the instruction at a cut is a step of the system side.
  * - Instructions are counted by a code hook (about 0.2 µs each): `count` of `emu_start` costs as much and flushes all translations
  *   whenever it comes or goes.
+ * - A store to code of the block that is running starts the instruction anew, hook included. A burst ends behind a store to code.
  * - A store across a page is reported with the physical address of its first byte only.
  */
 import { KvmscopeError } from '../../errors.ts';
@@ -142,9 +143,15 @@ export class UnicornCpu implements Cpu {
   private failure: unknown;
   private lastAddress = -1n;
   private repeatLeft = -1;
+  private repeatKind = PLAIN;
+  /** Where the last store went. */
+  private storeAddress = 0;
+  private storeSize = 0;
   private pageBase = 1n << 62n;
   private page: CodePage | undefined;
   private crossed: number[] = [];
+  /** Code has been written: Unicorn does not see that before its translations are gone. */
+  private rewritten = false;
 
   private readonly internal: InternalExit = { reason: 'internal', code: 0, what: '', addressLo: 0, addressHi: 0 };
 
@@ -207,11 +214,11 @@ export class UnicornCpu implements Cpu {
   }
 
   /**
-   * A new engine on a module of its own: that at `path`, else that of KVMSCOPE_UNICORN, else the installed package.
+   * A new engine on a module of its own: the given one, or that at a path, else that of KVMSCOPE_UNICORN, else the installed package.
    * Throws KvmscopeError('engine') if there is none, KvmscopeError('memory') for more than 1 GiB of RAM.
    */
-  static async create(options: CpuOptions, path?: string): Promise<UnicornCpu> {
-    return new UnicornCpu(await loadUnicorn(path), options);
+  static async create(options: CpuOptions, module?: string | UnicornModule): Promise<UnicornCpu> {
+    return new UnicornCpu(typeof module === 'object' ? module : await loadUnicorn(module), options);
   }
 
   vcpu(index: number): CpuState {
@@ -284,8 +291,12 @@ export class UnicornCpu implements Cpu {
     this.refresh();
     this.useTranslations(state);
     const begin = state.get(L.R_RIP);
+    if (this.cuts.size > MAX_CUTS) this.dropCuts();
     this.lookAhead(BigInt.asUintN(64, this.base + begin));
-    if (this.cutsChanged) this.setCuts();
+    if (this.cutsChanged) {
+      this.cutsChanged = false;
+      this.engine.ctl_set_exits([...this.cuts]);
+    }
     if (this.cuts.has(begin) || this.kindAt(begin) === SYSTEM) return;
 
     this.steps = 0;
@@ -310,6 +321,11 @@ export class UnicornCpu implements Cpu {
       if (error !== undefined || !this.cuts.has(state.get(L.R_RIP))) this.steps--;
     }
     this.settleCrossings();
+    if (this.rewritten) {
+      this.rewritten = false;
+      this.fetched.clear();
+      this.engine.ctl_flush_tb();
+    }
     this.executed += this.steps;
     const total = state.steps + this.steps;
     state.set(L.S_STEPS, total >>> 0, Math.floor(total / 2 ** 32));
@@ -380,6 +396,10 @@ export class UnicornCpu implements Cpu {
 
   /** Before each instruction: counts it, or stops in front of it. */
   private instruction(address: bigint): void {
+    if (this.rewritten) {
+      this.endRewrite(address);
+      return;
+    }
     const offset = Number(address - this.pageBase);
     let kind = UNKNOWN;
     if (offset >= 0 && offset < PAGE) kind = (this.page as CodePage).kinds[offset];
@@ -402,12 +422,25 @@ export class UnicornCpu implements Cpu {
       if (--this.repeatLeft === 0) return;
     } else {
       this.repeatLeft = this.counter(kind);
+      this.repeatKind = kind;
     }
     if (this.steps >= this.limit) this.stop();
     else {
       this.steps++;
       this.lastAddress = address;
     }
+  }
+
+  /**
+   * The instruction before has written code. If that was code of its own block, Unicorn has taken it back and comes by a second time:
+   * it is no step, and what it stored is not in Unicorn's RAM.
+   */
+  private endRewrite(address: bigint): void {
+    this.stop();
+    if (address !== this.lastAddress) return;
+    if (this.repeatLeft >= 0 && this.counter(this.repeatKind) !== this.repeatLeft) return;
+    this.steps--;
+    this.takeBack(this.storeAddress, this.storeSize);
   }
 
   private stop(): void {
@@ -459,6 +492,8 @@ export class UnicornCpu implements Cpu {
       this.crossed.push(Math.floor(address / PAGE));
       return;
     }
+    this.storeAddress = address;
+    this.storeSize = size;
     const { view } = this;
     if (size === 8) view.setBigUint64(address, BigInt.asUintN(64, value), true);
     else {
@@ -479,6 +514,7 @@ export class UnicornCpu implements Cpu {
     for (let at = address & (PAGE - 1), end = at + size; at < end; at++) {
       if (bits[at >> 3] & (1 << (at & 7))) {
         this.forgetCode(frame);
+        this.rewritten = true;
         return;
       }
     }
@@ -489,18 +525,20 @@ export class UnicornCpu implements Cpu {
     if (this.crossed.length === 0) return;
     const frames = new Set(this.crossed);
     this.crossed = [];
-    const take = (address: number, size: number): void => {
-      const bytes = this.engine.mem_read(BigInt(address), size);
-      for (let i = 0; i < size; i++) {
-        if (this.memory[address + i] === bytes[i]) continue;
-        this.memory[address + i] = bytes[i];
-        this.changed(address + i, 1);
-      }
-    };
-    for (const frame of frames) take(frame * PAGE + PAGE - 16, 16);
+    for (const frame of frames) this.takeBack(frame * PAGE + PAGE - 16, 16);
     for (const [page, { frame }] of this.translations) {
       const next = frames.has(frame) ? this.translations.get(page + 1n) : undefined;
-      if (next !== undefined) take(next.frame * PAGE, 16);
+      if (next !== undefined) this.takeBack(next.frame * PAGE, 16);
+    }
+  }
+
+  /** Takes over what Unicorn's RAM holds. */
+  private takeBack(address: number, size: number): void {
+    const bytes = this.engine.mem_read(BigInt(address), size);
+    for (let i = 0; i < size; i++) {
+      if (this.memory[address + i] === bytes[i]) continue;
+      this.memory[address + i] = bytes[i];
+      this.changed(address + i, 1);
     }
   }
 
@@ -638,9 +676,9 @@ export class UnicornCpu implements Cpu {
       const page = this.codePage(at);
       if (page === undefined) return;
       const instruction = this.decodeAt(page, Number(at & 0xfffn));
-      if (instruction.length === 0) return;
       weight += instruction.weight;
-      if (weight > BLOCK_WEIGHT) {
+      // Of an instruction that goes on in the next page nothing is known here: that is for the system side, too.
+      if (weight > BLOCK_WEIGHT || instruction.length === 0) {
         if (!this.cuts.has(at)) {
           this.cuts.add(at);
           this.cutsChanged = true;
@@ -654,19 +692,15 @@ export class UnicornCpu implements Cpu {
         todo.push(after);
         return;
       }
-      // Unicorn's blocks end with the page.
-      if ((after & 0xfffn) <= (at & 0xfffn)) return;
       at = after;
     }
   }
 
-  private setCuts(): void {
-    this.cutsChanged = false;
-    if (this.cuts.size > MAX_CUTS) {
-      this.cuts.clear();
-      this.ahead.clear();
-      this.engine.ctl_flush_tb();
-    }
-    this.engine.ctl_set_exits([...this.cuts]);
+  /** Every exit address costs a little at the end of each burst. */
+  private dropCuts(): void {
+    this.cuts.clear();
+    this.cutsChanged = true;
+    this.ahead.clear();
+    this.engine.ctl_flush_tb();
   }
 }
