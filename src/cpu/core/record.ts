@@ -22,7 +22,7 @@ export const REC_FLAGS: usize = 10;
 export const REC_SUB: usize = 11;
 /** i32 displacement. */
 export const REC_DISP: usize = 12;
-/** i64 immediate, branch displacement, or memory offset; a far pointer is offset | selector << 32. */
+/** i64 immediate, branch displacement, or memory offset; a far pointer is offset | selector << 32; of x87 the opcode as FOP has it. */
 export const REC_IMM: usize = 16;
 /** u32: record of the branch target if it lies in the same page, 0 if not known yet. */
 export const REC_LINK: usize = 24;

@@ -9,6 +9,7 @@ import {
   CR0_EM, CR0_TS, CR4_OSFXSR, FLAG_CF, FLAG_ZF, GP, MF, NM, UD, codeMode, failed, raise, raiseError, reg, reg32, setReg, st,
 } from './state';
 import { setArithFlags } from './flags';
+import { errorPending } from './x87';
 import { ld128, ld16, ld32, ld64, probeWrite, st128, st32, st64, st8 } from './mmu';
 import { MORE_MMX, MORE_SSE, MORE_UNALIGNED, REC_E, REC_G, REC_HANDLER, REC_IMM, REC_MORE, REC_REG, REC_SEG, REC_SIZE, REC_SUB } from './record';
 import { address, addressMask, effectiveAddress, inMemory, operandAddress, putAt, readE, writeE } from './operand';
@@ -66,7 +67,7 @@ export function simdReady(more: u8): bool {
   const cr0 = reg(R_CR0);
   if ((cr0 & CR0_EM) != 0 || ((more & MORE_SSE) != 0 && (reg(R_CR4) & CR4_OSFXSR) == 0)) raise(UD);
   else if (cr0 & CR0_TS) raise(NM);
-  else if ((more & MORE_MMX) != 0 && (reg32(R_FSW) & 0x80) != 0) raise(MF);
+  else if ((more & MORE_MMX) != 0 && errorPending()) raise(MF);
   else return true;
   return false;
 }

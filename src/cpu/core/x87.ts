@@ -755,6 +755,11 @@ function control(handler: i32): bool {
   return handler == H.H_FLDENV || handler == H.H_FLDCW || handler == H.H_FRSTOR || handler == H.H_FWAIT;
 }
 
+/** An unmasked exception is pending and is to be reported. */
+export function errorPending(): bool {
+  return (reg32(R_FSW) & SW_ES) != 0 && (reg(R_CR0) & CR0_NE) != 0;
+}
+
 /** Executes an instruction of a row with the attribute x87. */
 export function x87(rec: usize): void {
   const handler = <i32>load<u16>(rec, REC_HANDLER);
@@ -767,7 +772,7 @@ export function x87(rec: usize): void {
   fsw = reg32(R_FSW);
   ftw = reg32(R_FTW);
   const waits = !nonWaiting(handler);
-  if (waits && (fsw & SW_ES) != 0 && (cr0 & CR0_NE) != 0) {
+  if (waits && errorPending()) {
     raise(MF);
     return;
   }
