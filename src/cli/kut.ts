@@ -41,15 +41,20 @@ const ENVIRONMENT = 'BOOTLOADER=0\nTEST_DEVICE=1\n';
 
 const TONES = { PASS: 'good', FAIL: 'bad', SKIP: 'dim' } as const;
 
-export async function kutCommand(dir: string, flags: KutFlags, output: Output): Promise<number> {
-  const arch = treeArch(dir);
+/** A tree and the configurations that are wanted of it. */
+interface Tree {
+  readonly dir: string;
+  readonly arch: KutArch;
+  readonly wanted: readonly KutConfiguration[];
+}
+
+function openTree(dir: string, flags: KutFlags): Tree {
   const all = readUnittests(dir);
-  if (arch === undefined)
-    throw new KvmscopeError(
-      'not-found',
-      `${join(dir, 'config.mak')} names no x86 architecture: configure and build the tree first`,
-    );
-  const era = resolveEra(flags.kvm).name;
+  const arch = treeArch(dir);
+  if (arch === undefined) {
+    const path = join(dir, 'config.mak');
+    throw new KvmscopeError('not-found', `${path} names no x86 architecture: configure and build the tree first`);
+  }
   const unknown = flags.test?.find((name) => all.every((configuration) => configuration.name !== name));
   if (unknown !== undefined) throw new KvmscopeError('usage', `--test: no configuration '${unknown}' in unittests.cfg`);
   const wanted = all.filter(
@@ -58,38 +63,52 @@ export async function kutCommand(dir: string, flags: KutFlags, output: Output): 
       (flags.group === undefined || groups.includes(flags.group)),
   );
   if (wanted.length === 0) throw new KvmscopeError('usage', `--group: no configuration is in group '${flags.group}'`);
+  return { dir, arch, wanted };
+}
 
+export async function kutCommand(dirs: readonly string[], flags: KutFlags, output: Output): Promise<number> {
+  const trees = dirs.map((dir) => openTree(dir, flags));
+  const era = resolveEra(flags.kvm).name;
   const folder = mkdtempSync(join(tmpdir(), 'kvmscope-kut-'));
   const environment = join(folder, 'environment');
   writeFileSync(environment, ENVIRONMENT);
-  const named = flags.all === true || flags.test !== undefined;
+  const runs: KutRun[] = [];
   try {
-    const results = await inParallel(
-      wanted,
-      flags.jobs ?? availableParallelism(),
-      async (configuration) => {
-        const why = skipReason(configuration, arch, named);
-        return why === undefined
-          ? await runOne(dir, configuration, era, environment, flags)
-          : skipped(configuration.name, why);
-      },
-      (result, index) => {
-        if (flags.json) return;
-        if (flags.tap) output.out(tapLine(result, index));
-        else writeLines(output, [resultLine(result, output)]);
-      },
-    );
-    const failed = results.filter(({ status }) => status === 'FAIL').length;
-    report(results, { dir, arch, era }, flags, output);
-    return failed === 0 ? EXIT_OK : EXIT_FAILED;
+    for (const tree of trees) {
+      if (trees.length > 1 && !flags.json && !flags.tap) writeLines(output, ['', `${tree.dir} (${tree.arch})`]);
+      runs.push(await runTree(tree, era, environment, flags, output));
+    }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+  report(runs, flags, output);
+  return runs.every(({ results }) => results.every(({ status }) => status !== 'FAIL')) ? EXIT_OK : EXIT_FAILED;
 }
 
-const skipped = (name: string, reason: string): KutResult => ({
-  ...judgeOutput(name, KUT_EXIT.skip, '', reason, 0),
-});
+async function runTree(
+  { dir, arch, wanted }: Tree,
+  era: string,
+  environment: string,
+  flags: KutFlags,
+  output: Output,
+): Promise<KutRun> {
+  const named = flags.all === true || flags.test !== undefined;
+  const results = await inParallel(
+    wanted,
+    flags.jobs ?? availableParallelism(),
+    async (configuration) => {
+      const why = skipReason(configuration, arch, named);
+      if (why !== undefined) return judgeOutput(configuration.name, KUT_EXIT.skip, '', why, 0);
+      return await runOne(dir, configuration, era, environment, flags);
+    },
+    (result, index) => {
+      if (flags.json) return;
+      if (flags.tap) output.out(tapLine(result, index));
+      else writeLines(output, [resultLine(result, output)]);
+    },
+  );
+  return { dir, arch, era, results };
+}
 
 /** Runs `work` over the items, `jobs` at a time, and hands the results to `each` in the items' order. */
 async function inParallel<T, R>(
@@ -174,19 +193,22 @@ function tapLine({ name, status, reason, failures }: KutResult, index: number): 
   return `${status === 'FAIL' ? 'not ok' : 'ok'} ${index + 1} - ${name}${directive}\n${comments}`;
 }
 
+/** One tree's results. */
 export interface KutRun {
   readonly dir: string;
   readonly arch: KutArch;
   readonly era: string;
+  readonly results: readonly KutResult[];
 }
 
-function report(results: readonly KutResult[], run: KutRun, flags: KutFlags, output: Output): void {
+function report(runs: readonly KutRun[], flags: KutFlags, output: Output): void {
+  const results = runs.flatMap((run) => run.results);
   const of = (status: KutResult['status']): number => results.filter((result) => result.status === status).length;
   const [passed, failed, skips] = [of('PASS'), of('FAIL'), of('SKIP')];
   if (flags.results !== undefined) {
-    writeFileSync(flags.results, resultsPage(results, run, suiteCommit(run.dir), new Date()));
+    writeFileSync(flags.results, resultsPage(runs, suiteCommit(runs[0].dir), new Date()));
   }
-  if (flags.json) output.out(document('kut', failed === 0, { ...run, passed, failed, skipped: skips, results }));
+  if (flags.json) output.out(document('kut', failed === 0, { passed, failed, skipped: skips, runs }));
   else if (flags.tap) output.out(`1..${results.length}\n`);
   else
     writeLines(output, ['', `${results.length} configurations: ${passed} passed, ${failed} failed, ${skips} skipped`]);

@@ -143,8 +143,8 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
 
   program
     .command('kut')
-    .description('run the configurations of a built kvm-unit-tests tree')
-    .argument('<dir>', 'the tree, configured for x86_64 or i386')
+    .description('run the configurations of built kvm-unit-tests trees')
+    .argument('<dir...>', 'trees, each configured for x86_64 or i386')
     .option('--group <name>', 'only this group')
     .addOption(new Option('--test <name>', 'only this configuration; repeat it or list several').argParser(collect))
     .option('--all', 'also configurations marked as manual run only')
@@ -155,7 +155,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .option('--tap', 'print TAP (Test Anything Protocol)')
     .option('--results <file>', 'write a page of the results (Markdown)')
     .addOption(json)
-    .action((dir: string, options) => run(async (out) => (await import('./kut.ts')).kutCommand(dir, options, out)));
+    .action((dirs: string[], options) => run(async (out) => (await import('./kut.ts')).kutCommand(dirs, options, out)));
 
   program
     .command('replay')
