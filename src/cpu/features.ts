@@ -94,10 +94,12 @@ d.1:eax 3 | xsaves | both |
 80000008:ebx 9 | wbnoinvd | both |
 `;
 
-/** The bits of XCR0 that can be set: x87 and SSE state. */
-export const XCR0_SUPPORTED = 3;
-/** Bytes of an XSAVE area: its legacy region and its header. */
-export const XSAVE_BYTES = 576;
+const XCR0_PKRU = 1 << 9;
+/** The bits of XCR0 that can be set: x87, SSE and PKRU state. */
+export const XCR0_SUPPORTED: number = 3 | XCR0_PKRU;
+/** Bytes of an XSAVE area: its legacy region and its header, where x87 and SSE are; PKRU is behind them. */
+const XSAVE_BYTES = 576;
+const PKRU_BYTES = 8;
 /** CPUID.1 ECX: CR4.OSXSAVE. */
 export const ECX_OSXSAVE: number = 1 << 27;
 
@@ -131,6 +133,19 @@ export const FEATURES: readonly Feature[] = TABLE.trim().split('\n').map(parse);
 export function findFeatures(names: readonly string[]): readonly Feature[] | string {
   const unknown = names.find((name) => FEATURES.every((feature) => feature.name !== name));
   return unknown ?? FEATURES.filter(({ name }) => names.includes(name));
+}
+
+/** EAX, EBX, ECX and EDX of CPUID leaf 0xD with this XCR0 (its low half), or undefined if there is nothing of this index. */
+export function xsaveLeaf(
+  vendor: Vendor,
+  index: number,
+  xcr0: number,
+): readonly [number, number, number, number] | undefined {
+  const whole = XSAVE_BYTES + PKRU_BYTES;
+  const enabled = xcr0 & XCR0_PKRU ? whole : XSAVE_BYTES;
+  if (index === 0) return [XCR0_SUPPORTED, enabled, whole, 0];
+  if (index === 1) return [featureBits(vendor, 0xd, 1, 'eax'), enabled, 0, 0];
+  return index === 9 ? [PKRU_BYTES, XSAVE_BYTES, 0, 0] : undefined;
 }
 
 /** Names of the features that this vendor's processors show, as in the flags line of /proc/cpuinfo. */

@@ -13,6 +13,7 @@ const state: CpuidState = {
   ospke: false,
   hidden: [],
   osxsave: false,
+  xcr0: 1,
   pvFeatures: 0x800,
 };
 const amd: CpuidState = { ...state, vendor: 'amd' };
@@ -93,9 +94,12 @@ describe('features', () => {
     expect(cpuid({ ...state, osxsave: true }, 1, 0).ecx & (1 << 27)).toBe(1 << 27);
   });
 
-  it('leaf 0xD: x87 and SSE state in 576 bytes, XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES', () => {
-    expect(cpuid(state, 0xd, 0)).toMatchObject({ eax: 3, ebx: 576, ecx: 576, edx: 0, found: true });
+  it('leaf 0xD: x87 and SSE state in 576 bytes, PKRU behind it, XSAVEOPT, XSAVEC, XGETBV with ECX = 1 and XSAVES', () => {
+    expect(cpuid(state, 0xd, 0)).toMatchObject({ eax: 0x203, ebx: 576, ecx: 584, edx: 0, found: true });
+    expect(cpuid({ ...state, xcr0: 0x203 }, 0xd, 0)).toMatchObject({ eax: 0x203, ebx: 584, ecx: 584, edx: 0 });
     expect(cpuid(state, 0xd, 1)).toMatchObject({ eax: 15, ebx: 576, ecx: 0, edx: 0, found: true });
+    expect(cpuid({ ...state, xcr0: 0x203 }, 0xd, 1)).toMatchObject({ eax: 15, ebx: 584, ecx: 0, edx: 0 });
+    expect(cpuid(state, 0xd, 9)).toMatchObject({ eax: 8, ebx: 576, ecx: 0, edx: 0, found: true });
     expect(cpuid(state, 0xd, 2)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
   });
 
@@ -138,7 +142,7 @@ describe('topology', () => {
 
 describe('leaves that do not exist', () => {
   it('repeat the last basic leaf on Intel and are zero on AMD', () => {
-    const repeated = { eax: 3, ebx: 576, ecx: 576, edx: 0, found: false, usedMaxBasic: true };
+    const repeated = { eax: 0x203, ebx: 576, ecx: 584, edx: 0, found: false, usedMaxBasic: true };
     expect(cpuid(state, 0x1f, 0)).toEqual(repeated);
     expect(cpuid(amd, 0x1f, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0, found: false });
     for (const func of [0x40000002, 0x40000100, 0x50000000, 0xc0000000])

@@ -3,7 +3,7 @@
  * `../cpu/features.ts` (SDM vol. 2, CPUID; KVM's leaves: cpuid.rst).
  */
 import { MAXLINADDR, MAXPHYADDR, type Vendor } from '../cpu/cpu.ts';
-import { ECX_OSXSAVE, type Feature, featureBits, XCR0_SUPPORTED, XSAVE_BYTES } from '../cpu/features.ts';
+import { ECX_OSXSAVE, type Feature, featureBits, xsaveLeaf } from '../cpu/features.ts';
 import type { Era } from './eras.ts';
 
 // KVM_FEATURE_* bits of leaf 0x40000001 EAX.
@@ -70,6 +70,8 @@ export interface CpuidState {
   readonly apicEnabled: boolean;
   /** CR4.OSXSAVE: CPUID.1 ECX.OSXSAVE follows it. */
   readonly osxsave: boolean;
+  /** Bits 31:0 of XCR0: CPUID.0DH tells the size of what they enable. */
+  readonly xcr0: number;
   /** CR4.PKE: CPUID.7 ECX.OSPKE follows it. */
   readonly ospke: boolean;
   /** Leaf 0x40000001 EAX. */
@@ -135,7 +137,7 @@ const LEAVES: ReadonlyMap<number, LeafFunction> = new Map<number, LeafFunction>(
   [6, () => EMPTY],
   [7, ({ vendor, ospke }, index) => structured(vendor, index, ospke)],
   [0xb, topology],
-  [0xd, xsaveLeaf],
+  [0xd, extendedState],
   [KVM_BASE, () => leaf(KVM_BASE + 1, word('KVMK'), word('VMKV'), word('M\0\0\0'))],
   [KVM_BASE + 1, ({ pvFeatures }) => leaf(pvFeatures, 0, 0, 0)],
   [EXTENDED_BASE, ({ vendor }) => (vendor === 'amd' ? vendorLeaf('amd', MAX_EXTENDED) : leaf(MAX_EXTENDED, 0, 0, 0))],
@@ -204,11 +206,10 @@ function topology({ vcpuId, vcpuCount }: CpuidState, index: number): CpuidLeaf {
   return leaf(0, 0, index & 0xff, vcpuId);
 }
 
-/** Leaf 0xD: there are no components with a size and a place of their own. */
-function xsaveLeaf({ vendor }: CpuidState, index: number): CpuidLeaf {
-  if (index === 0) return leaf(XCR0_SUPPORTED, XSAVE_BYTES, XSAVE_BYTES, 0);
-  if (index === 1) return leaf(featureBits(vendor, 0xd, 1, 'eax'), XSAVE_BYTES, 0, 0);
-  return { ...EMPTY, found: false };
+/** Leaf 0xD: XSAVE. */
+function extendedState({ vendor, xcr0 }: CpuidState, index: number): CpuidLeaf {
+  const registers = xsaveLeaf(vendor, index, xcr0);
+  return registers === undefined ? { ...EMPTY, found: false } : leaf(...registers);
 }
 
 const brand = (from: number): CpuidLeaf =>
@@ -227,6 +228,6 @@ export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf
   const known = LEAVES.get(func);
   if (known !== undefined) return hide(known(state, index), state, func, index);
   if (state.vendor === 'intel' && func > MAX_BASIC)
-    return { ...xsaveLeaf(state, index), found: false, usedMaxBasic: true };
+    return { ...extendedState(state, index), found: false, usedMaxBasic: true };
   return { ...EMPTY, found: false };
 }

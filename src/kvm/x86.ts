@@ -1397,6 +1397,7 @@ export class Kvm implements HypercallContext, MsrContext {
         vcpuCount: this.vcpus.length,
         apicEnabled: lapic.hwEnabled,
         osxsave: (state.lo(R_CR4) & CR4_OSXSAVE) !== 0,
+        xcr0: state.lo(R_XCR0),
         ospke: (state.lo(R_CR4) & CR4_PKE) !== 0,
         pvFeatures: this.pvFeatures,
         hidden: this.hidden,
@@ -1587,7 +1588,7 @@ export class Kvm implements HypercallContext, MsrContext {
     return this.skipNext(vcpu);
   }
 
-  /** __kvm_set_xcr: x87 state cannot be disabled, and there is no other than x87 and SSE. */
+  /** __kvm_set_xcr: x87 state cannot be disabled, and there is no other than x87, SSE and PKRU. */
   private xsetbv(vcpu: KvmVcpu): number {
     const { state } = vcpu;
     this.leave(vcpu, X.EXIT_XSETBV, 0n, 0n, 0);

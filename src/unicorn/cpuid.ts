@@ -2,7 +2,7 @@
  * CPUID of the CPU models of ctl_set_cpu_model(): vendor, family, model and stepping are those of QEMU's definitions; the features
  * are what the core has, whatever the model.
  */
-import { type CpuidRegister, ECX_OSXSAVE, FEATURES, XCR0_SUPPORTED, XSAVE_BYTES } from '../cpu/features.ts';
+import { type CpuidRegister, ECX_OSXSAVE, FEATURES, xsaveLeaf } from '../cpu/features.ts';
 
 type Vendor = 'GenuineIntel' | 'AuthenticAMD' | 'HygonGenuine';
 type Model = readonly [name: string, vendor: Vendor, family: number, model: number, stepping: number];
@@ -55,12 +55,12 @@ const MODELS: readonly Model[] = [
 /** Features of a whole machine, which an engine is not. */
 const ABSENT = ['apic', 'x2apic', 'tsc_deadline_timer', 'hypervisor', 'monitor'];
 
-function featureBits(vendor: Vendor, long: boolean, leaf: number, register: CpuidRegister, subleaf = 0): number {
+function featureBits(vendor: Vendor, long: boolean, leaf: number, register: CpuidRegister): number {
   const maker = vendor === I ? 'intel' : 'amd';
   let bits = 0;
   for (const feature of FEATURES) {
     const { name, vendors } = feature;
-    if (feature.leaf !== leaf || feature.index !== subleaf || feature.register !== register || !vendors.includes(maker))
+    if (feature.leaf !== leaf || feature.index !== 0 || feature.register !== register || !vendors.includes(maker))
       continue;
     if (!ABSENT.includes(name) && (long || name !== 'lm')) bits |= 1 << feature.bit;
   }
@@ -87,6 +87,7 @@ export function cpuid(
   subleaf: number,
   long: boolean,
   osxsave: boolean,
+  xcr0: number,
 ): readonly [number, number, number, number] {
   const [name, vendor] = MODELS[model];
   const features = (register: CpuidRegister): number => featureBits(vendor, long, leaf, register);
@@ -97,10 +98,8 @@ export function cpuid(
       return [signature(model), 0x00010800, features('ecx') | (osxsave ? ECX_OSXSAVE : 0), features('edx')];
     case 7:
       return subleaf === 0 ? [0, features('ebx'), features('ecx'), features('edx')] : [0, 0, 0, 0];
-    case 0xd: {
-      if (subleaf === 0) return [XCR0_SUPPORTED, XSAVE_BYTES, XSAVE_BYTES, 0];
-      return subleaf === 1 ? [featureBits(vendor, long, leaf, 'eax', 1), XSAVE_BYTES, 0, 0] : [0, 0, 0, 0];
-    }
+    case 0xd:
+      return xsaveLeaf(vendor === I ? 'intel' : 'amd', subleaf, xcr0) ?? [0, 0, 0, 0];
     case 0x80000000:
       return [MAX_EXTENDED, word(vendor, 0), word(vendor, 8), word(vendor, 4)];
     case 0x80000001:

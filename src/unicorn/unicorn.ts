@@ -1166,7 +1166,14 @@ export class Unicorn {
   private cpuid(): void {
     const { u32, u64 } = this.core;
     const osxsave = (u64[L.R_CR4] & CR4_OSXSAVE) !== 0n;
-    const leaf = cpuid(this.cpuModel, u32[L.R_RAX * 2], u32[L.R_RCX * 2], this.mode === C.MODE_64, osxsave);
+    const leaf = cpuid(
+      this.cpuModel,
+      u32[L.R_RAX * 2],
+      u32[L.R_RCX * 2],
+      this.mode === C.MODE_64,
+      osxsave,
+      u32[L.R_XCR0 * 2],
+    );
     [L.R_RAX, L.R_RBX, L.R_RCX, L.R_RDX].forEach((slot, i) => {
       u64[slot] = BigInt(leaf[i] >>> 0);
     });

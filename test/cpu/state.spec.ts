@@ -126,6 +126,28 @@ describe('state', () => {
     expect([b.read64(AREA + 512), b.read64(AREA + 520)]).toEqual([3n, (1n << 63n) | 3n]);
   });
 
+  it('PKRU is a component of its own: eight bytes behind the header in both formats', async () => {
+    for (const [save, restore] of [
+      ['xsave', 'xrstor'],
+      ['xsavec', 'xrstor'],
+      ['xsaves', 'xrstors'],
+    ]) {
+      const b = await bare('long64');
+      b.cpu.memory.fill(0, AREA, AREA + 584);
+      b.load(
+        `${save} [0x30000]\nhlt\n${restore} [0x30000]\nhlt\nmov dword ptr [0x30200], 0\n${restore} [0x30000]\nhlt`,
+      );
+      b.put({ ...osxsave, xcr0: 0x203, rax: 0x200, pkru: 0x55555554 });
+      b.go();
+      expect([b.read64(AREA + 512), b.read64(AREA + 576)]).toEqual([0x200n, 0x55555554n]);
+      b.put({ pkru: 0 });
+      b.resume();
+      expect(b.get('pkru')).toBe(0x55555554n);
+      b.resume();
+      expect(b.get('pkru')).toBe(0n);
+    }
+  });
+
   it('XSAVE asked for nothing writes nothing but XSTATE_BV', async () => {
     const b = await bare('long64');
     b.cpu.memory.fill(0xcc, AREA, AREA + 640);

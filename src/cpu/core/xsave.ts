@@ -1,16 +1,16 @@
 // Images of x87 and SSE state in memory: FXSAVE, FXRSTOR and the XSAVE family (SDM vol. 1, 10.5 and chapter 13), LDMXCSR, STMXCSR, XGETBV,
 // XSETBV; and the other instructions of opcodes/state.ts.
 //
-// The processor knows the state components x87 (bit 0 of XCR0) and SSE (bit 1), no supervisor state, and tracks no modifications:
-// XSAVEOPT and XSAVES leave out only what is in its initial configuration.
+// The processor knows the state components x87 (bit 0 of XCR0), SSE (bit 1) and PKRU (bit 9), no supervisor state, and tracks no
+// modifications: XSAVEOPT and XSAVES leave out only what is in its initial configuration. PKRU is right behind the header in both formats.
 
 import * as H from './tables.generated';
 import {
   EXIT_MONITOR, EXIT_MWAIT, EXIT_RDPMC, EXIT_XSETBV, FCW_INIT, MXCSR_RESET, R_BASE, R_CR0, R_CR4, R_FCS, R_FCW, R_FDP, R_FDS, R_FIP, R_FOP, R_FPR, R_FSW,
-  R_FTW, R_MXCSR, R_RAX, R_RCX, R_RDX, R_XCR0, R_XMM,
+  R_FTW, R_MXCSR, R_PKRU, R_RAX, R_RCX, R_RDX, R_XCR0, R_XMM,
 } from './layout';
 import {
-  CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_OSXSAVE, CR4_PCE, GP, NM, UD, codeMode, cpl, failed, isAmd, isCanonical, leave, raise,
+  CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_OSXSAVE, CR4_PCE, GP, NM, UD, codeMode, cpl, failed, flushTlb, isAmd, isCanonical, leave, raise,
   raiseError, reg, reg32, setReg, st,
 } from './state';
 import { ld32, ld64, ld8, probeWrite, st32, st64 } from './mmu';
@@ -26,9 +26,11 @@ export function mxcsrMask(): u32 {
 
 const X87: u64 = 1;
 const SSE: u64 = 2;
+const PKRU: u64 = 1 << 9;
 const COMPACTED: u64 = 1 << 63;
 const LEGACY_BYTES: i32 = 512;
 const XSAVE_BYTES: i32 = 576;
+const PKRU_BYTES: i32 = 8;
 
 // Offsets in an image (SDM vol. 1, table 10-2 and 13.4).
 const AT_FIP: u64 = 8;
@@ -38,6 +40,7 @@ const AT_ST: u64 = 32;
 const AT_XMM: u64 = 160;
 const AT_XSTATE_BV: u64 = 512;
 const AT_XCOMP_BV: u64 = 520;
+const AT_PKRU: u64 = 576;
 
 /** XMM registers of the current mode. */
 // @ts-ignore: decorator
@@ -121,7 +124,9 @@ function saveMxcsr(at: u64): void {
 
 /** XINUSE (SDM vol. 1, 13.6): what differs from its initial configuration. MXCSR counts only where it is part of the SSE component. */
 function inUse(withMxcsr: bool): u64 {
-  return (x87InUse() ? X87 : 0) | (xmmInUse() || (withMxcsr && reg32(R_MXCSR) != MXCSR_RESET) ? SSE : 0);
+  return (
+    (x87InUse() ? X87 : 0) | (xmmInUse() || (withMxcsr && reg32(R_MXCSR) != MXCSR_RESET) ? SSE : 0) | (reg32(R_PKRU) != 0 ? PKRU : 0)
+  );
 }
 
 // ---- access ----
@@ -154,6 +159,10 @@ function xsaveReady(): bool {
   else if (reg(R_CR0) & CR0_TS) raise(NM);
   else return true;
   return false;
+}
+/** Bytes of an image of these components. */
+function areaBytes(components: u64): i32 {
+  return components & PKRU ? XSAVE_BYTES + PKRU_BYTES : XSAVE_BYTES;
 }
 /** XCR0 masked by EDX:EAX. */
 function requested(): u64 {
@@ -195,13 +204,14 @@ const SUPERVISOR: i32 = 3;
 function xsave(rec: usize): void {
   const kind = <i32>load<u8>(rec, REC_SUB);
   if (!xsaveReady() || (kind == SUPERVISOR && !requireCpl0())) return;
-  const at = imageToWrite(rec, XSAVE_BYTES, 64);
-  if (failed()) return;
   const wanted = requested();
+  const at = imageToWrite(rec, areaBytes(wanted), 64);
+  if (failed()) return;
   const used = inUse(kind >= COMPACT);
   const saved = kind == 0 ? wanted : wanted & used;
   if (saved & X87) saveX87(at, sizeOf(rec) == 3);
   if (saved & SSE) saveXmm(at);
+  if (saved & PKRU) st64(at + AT_PKRU, reg32(R_PKRU));
   // The standard format has MXCSR whenever SSE is asked for, the compacted one when it is saved.
   if ((kind >= COMPACT ? saved : wanted) & SSE) saveMxcsr(at);
   if (kind >= COMPACT) {
@@ -213,9 +223,9 @@ function xsave(rec: usize): void {
 function xrstor(rec: usize): void {
   const supervisor = load<u8>(rec, REC_SUB) != 0;
   if (!xsaveReady() || (supervisor && !requireCpl0())) return;
-  const at = imageToRead(rec, XSAVE_BYTES, 64);
-  if (failed()) return;
   const wanted = requested();
+  const at = imageToRead(rec, areaBytes(wanted), 64);
+  if (failed()) return;
   const present = ld64(at + AT_XSTATE_BV);
   const format = ld64(at + AT_XCOMP_BV);
   const compacted = (format & COMPACTED) != 0;
@@ -241,6 +251,10 @@ function xrstor(rec: usize): void {
     if (present & SSE) restoreXmm(at);
     else memory.fill(st + (R_XMM << 3), 0, xmmCount() * 16);
     setReg(R_MXCSR, loadsMxcsr ? mxcsr : MXCSR_RESET);
+  }
+  if (wanted & PKRU) {
+    setReg(R_PKRU, present & PKRU ? ld32(at + AT_PKRU) : 0);
+    flushTlb();
   }
 }
 

@@ -13,7 +13,7 @@ const XSTATE_BV = 512;
 const XCOMP_BV = 520;
 const COMPACTED = 1n << 63n;
 /** State components that other processors may have: not asked for. */
-const FOREIGN = 0xe4;
+const FOREIGN = 0x2e4;
 
 /** One case: the image at RSI is loaded, sometimes twice, and stored at RDI. */
 export function stateCase(r: Random, mode: Mode): NativeCase {
