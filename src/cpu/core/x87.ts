@@ -442,13 +442,18 @@ function storeEnvironment(to: u64, wide: bool): void {
 // An image in memory is read whole before anything is kept.
 const IMAGE: usize = memory.data(112);
 
-/** Checks the pages of an image before it is stored: a fault reports its first byte or its last, as AMD's do. */
+/** The second page that the control word at the start of an image reaches into, else its own address. */
+function firstField(at: u64, bytes: i32): u64 {
+  const page = (at + (bytes == 14 || bytes == 94 ? 1 : 3)) & ~(<u64>0xfff);
+  return page > at ? page : at;
+}
+/** Checks the pages of an image before it is stored: a fault reports the control word's address or the last byte's, as AMD's do. */
 function writable(to: u64, bytes: i32): bool {
-  return probeWrite(to, 1) && probeWrite(to + (bytes - 1), 1);
+  return probeWrite(to, 1) && probeWrite(firstField(to, bytes), 1) && probeWrite(to + (bytes - 1), 1);
 }
 /** Copies an image of `bytes` bytes from memory; false with a fault or exit pending. */
 function readImage(from: u64, bytes: i32): bool {
-  if (!probeRead(from) || !probeRead(from + (bytes - 1))) return false;
+  if (!probeRead(from) || !probeRead(firstField(from, bytes)) || !probeRead(from + (bytes - 1))) return false;
   for (let i = 0; i < bytes; i += 8) {
     const rest = bytes - i;
     if (rest >= 8) store<u64>(IMAGE + i, ld64(from + i));
