@@ -70,6 +70,7 @@ const TABLE = `
 7:ebx 20 | smap | both |
 7:ebx 23 | clflushopt | both |
 7:ebx 24 | clwb | both |
+7:ebx 29 | sha_ni | both |
 7:ecx 2 | umip | both | SGDT, SIDT, SLDT, STR and SMSW at CPL 0 only
 7:ecx 3 | pku | both |
 7:ecx 16 | la57 | both | 5-level paging

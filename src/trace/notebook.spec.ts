@@ -143,6 +143,18 @@ describe('the final state', () => {
     expect(lines).toContain('    pending   NMI × 2  SIPI vector 0x10');
   });
 
+  it('shows x87 and SSE registers where one is not zero, with the control and status words', () => {
+    const plain = vcpu(0);
+    const registers = { ...plain.registers, fcw: 0x37fn, mxcsr: 0x1fa0n, xmm1: 5n, xmm15: 1n << 127n };
+    expect([...finalState(makeRun({ vcpus: [{ ...plain, registers }] }), OPTIONS)][4]).toBe(
+      '    SSE       mxcsr 0x1fa0  xmm1 0x5  xmm15 0x80000000000000000000000000000000',
+    );
+    const x87 = { ...plain.registers, fcw: 0x37fn, fsw: 0x3800n, ftw: 0x80n, st0: 0x3fff8000000000000000n };
+    expect([...finalState(makeRun({ vcpus: [{ ...plain, registers: x87 }] }), OPTIONS)][4]).toBe(
+      '    x87       fcw 0x37f  fsw 0x3800  ftw 0x80  st0 0x3fff8000000000000000',
+    );
+  });
+
   it('counts exits by kind and shows counters that are not zero', () => {
     expect(counterLines(makeRun().counters, OPTIONS)).toEqual([
       'exits     2: msr_write 1, vmcall 1',

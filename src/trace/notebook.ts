@@ -4,6 +4,7 @@
  *
  * Everything here is a function from values to lines of text; terminals, files and expectations belong to others.
  */
+import { REGISTERS } from '../cpu/registers.ts';
 import { Icr } from '../kvm/icr.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
@@ -239,13 +240,37 @@ function pendingPieces(vcpu: VcpuView): Piece[] {
 /** Registers that differ from vCPU to vCPU without telling them apart: shown as a range in a group. */
 const OWN = new Set(['rsp', 'tsc_aux']);
 
+/** Registers of x87 and SSE that say something: those that are not zero, and with them the control and status words. */
+function floatingPoint(registers: Readonly<Record<string, bigint>>, group: 'x87' | 'sse'): string[] {
+  const names = REGISTERS.filter((register) => register.group === group).map(({ name }) => name);
+  const data = names.filter((name) => /^(st|xmm)\d/.test(name) && registers[name]);
+  const words = group === 'x87' ? ['fcw', 'fsw', 'ftw'] : ['mxcsr'];
+  return data.length === 0 ? [] : [...words, ...data].map((name) => `${name} ${hex(registers[name] ?? 0n)}`);
+}
+
 /** What makes two vCPUs look alike in the final report: everything shown but ids, stack pointers and counters. */
 function likeness(vcpu: VcpuView): string {
   const general = READING_ORDER.filter((name) => !OWN.has(name)).map((name) => vcpu.registers[name]);
   const control = ['cr0', 'cr2', 'cr3', 'cr4', 'efer', 'cs', 'ss', 'cs_base'].map((name) => vcpu.registers[name]);
+  const others = [...floatingPoint(vcpu.registers, 'x87'), ...floatingPoint(vcpu.registers, 'sse')];
   const { mode, enabled, irr, isr, tmr, tpr, ppr, svr, icr } = vcpu.lapic;
   const pending = [vcpu.nmiPending, vcpu.smiPending, vcpu.initPending, vcpu.sipiPending];
-  return [vcpu.mpState, ...general, ...control, mode, enabled, irr, isr, tmr, tpr, ppr, svr, icr, ...pending].join('|');
+  return [
+    vcpu.mpState,
+    ...general,
+    ...control,
+    ...others,
+    mode,
+    enabled,
+    irr,
+    isr,
+    tmr,
+    tpr,
+    ppr,
+    svr,
+    icr,
+    ...pending,
+  ].join('|');
 }
 
 function groupAlike(vcpus: readonly VcpuView[]): VcpuView[][] {
@@ -286,6 +311,10 @@ function* groupLines(group: readonly VcpuView[], options: NotebookOptions): Gene
     text: `${register} ${hex(registers[register] ?? 0n)}`,
   }));
   yield* flow('control', control, { ...fit, gap: '  ' });
+  for (const unit of ['x87', 'sse'] as const) {
+    const pieces = floatingPoint(registers, unit).map((text) => ({ text }));
+    if (pieces.length > 0) yield* flow(unit === 'sse' ? 'SSE' : unit, pieces, { ...fit, gap: '  ' });
+  }
   yield* flow('APIC', lapicPieces(first.lapic), { ...fit, gap: '  ' });
   const icr = icrText(first.lapic);
   if (icr) yield* flow('ICR', words(icr), fit);

@@ -6,7 +6,7 @@
 import * as H from './tables.generated';
 import { R_BASE, R_CR0, R_CR4, R_FPR, R_FSW, R_FTW, R_MXCSR, R_RDI, R_XMM, SEG_FS } from './layout';
 import {
-  CR0_EM, CR0_TS, CR4_OSFXSR, FLAG_CF, FLAG_ZF, GP, MF, NM, UD, codeMode, failed, raise, raiseError, reg, reg32, setReg, st,
+  CR0_EM, CR0_TS, CR4_OSFXSR, FLAG_CF, FLAG_ZF, GP, MF, NM, UD, codeMode, failed, isAmd, raise, raiseError, reg, reg32, setReg, st,
 } from './state';
 import { setArithFlags } from './flags';
 import { errorPending } from './x87';
@@ -15,6 +15,7 @@ import { MORE_MMX, MORE_SSE, MORE_UNALIGNED, REC_E, REC_G, REC_HANDLER, REC_IMM,
 import { address, addressMask, effectiveAddress, inMemory, operandAddress, putAt, readE, writeE } from './operand';
 import { sseFloat, usesMmx } from './sse-float';
 import { compareStrings } from './sse-strings';
+import { sha1Message1, sha1Message2, sha1NextE, sha1Rounds4, sha256Message1, sha256Message2, sha256Rounds2 } from './sha';
 import { aesDecrypt, aesEncrypt, aesInvMixColumns, aesKeygenAssist, multiplyCarryless } from './aes';
 
 // ---- registers ----
@@ -105,6 +106,12 @@ export function vectorAddress(rec: usize, write: bool): u64 {
 export function readW(rec: usize): v128 {
   if (!inMemory(rec)) return xmm(numberW(rec));
   const at = vectorAddress(rec, false);
+  return failed() ? i64x2.splat(0) : ld128(at);
+}
+/** The same for SHA, whose operands AMD processors take at any address. */
+function readWForSha(rec: usize): v128 {
+  if (!inMemory(rec) || !isAmd()) return readW(rec);
+  const at = operandAddress(rec, 16, false);
   return failed() ? i64x2.splat(0) : ld128(at);
 }
 /** W operand with 1 << sizeLog2 bytes in memory, zero-extended; all of a register. Check failed(). */
@@ -315,6 +322,13 @@ function operate(handler: i32, a: v128, b: v128, imm: i32): v128 {
       const x = imm & 1 ? i64x2.extract_lane(a, 1) : i64x2.extract_lane(a, 0);
       return multiplyCarryless(x, imm & 16 ? i64x2.extract_lane(b, 1) : i64x2.extract_lane(b, 0));
     }
+    case H.H_SHA1NEXTE: return sha1NextE(a, b);
+    case H.H_SHA1MSG1: return sha1Message1(a, b);
+    case H.H_SHA1MSG2: return sha1Message2(a, b);
+    case H.H_SHA1RNDS4: return sha1Rounds4(a, b, imm);
+    case H.H_SHA256RNDS2: return sha256Rounds2(a, b, xmm(0));
+    case H.H_SHA256MSG1: return sha256Message1(a, b);
+    case H.H_SHA256MSG2: return sha256Message2(a, b);
     case H.H_AESIMC: return aesInvMixColumns(b);
     case H.H_AESENC: return aesEncrypt(a, b, false);
     case H.H_AESENCLAST: return aesEncrypt(a, b, true);
@@ -564,8 +578,8 @@ export function simd(rec: usize): void {
 /** Instructions on vectors alone: operands by sub, see opcodes/simd.ts. */
 function regular(rec: usize, handler: i32, sub: i32, imm: i32): void {
   switch (sub) {
-    case 1: {
-      const b = readW(rec);
+    case 1: case 8: {
+      const b = sub == 1 ? readW(rec) : readWForSha(rec);
       if (!failed()) setXmm(numberV(rec), operate(handler, xmm(numberV(rec)), b, imm));
       break;
     }

@@ -1,9 +1,11 @@
 /**
- * Rows of the instruction table: MMX, SSE to SSE4.2, PCLMULQDQ and AES, but floating-point arithmetic. The grammar is described in ../opcodes.ts.
+ * Rows of the instruction table: MMX, SSE to SSE4.2 but for floating-point arithmetic, PCLMULQDQ, AES, SHA. The grammar is described in
+ * ../opcodes.ts.
  *
  * A handler is an operation; its `sub` says between which operands:
  * 0 = MMX ← MMX, memory of 8 bytes; 1 = XMM ← XMM, memory of 16; 2 = MMX ← MMX, memory of 4; 3 = MMX by immediate; 4 = XMM by immediate;
- * 5, 6, 7 = XMM ← XMM, memory of 8, 4, 2. Handlers with other operands number their forms themselves, in core/simd.ts.
+ * 5, 6, 7 = XMM ← XMM, memory of 8, 4, 2; 8 = as 1, memory
+ * aligned on Intel alone. Handlers with other operands number their forms themselves, in core/simd.ts.
  */
 
 const MMX = 'mmx f:mmx';
@@ -31,6 +33,8 @@ const shift = (opcode: string, name: string): string[] => [
 ];
 const sse = (opcode: string, name: string, attributes: string, operands = 'Vdq,Wdq', sub = 1): string =>
   `66 0F ${opcode} | ${name} | ${operands} | ${name.toUpperCase()}:${sub} | ${attributes}`;
+const sha = (opcode: string, name: string, operands = 'Vdq,Wdq'): string =>
+  `NP 0F ${opcode} | ${name} | ${operands} | ${name.toUpperCase()}:8 | sse f:sha_ni`;
 /** The same bits in SSE and SSE2: the single- and the double-precision mnemonic. */
 const bits = (opcode: string, name: string, operands: string, handler: string, attributes = ''): string[] => [
   `NP 0F ${opcode} | ${name}ps | ${operands} | ${handler} | ${SSE} ${attributes}`,
@@ -230,6 +234,13 @@ export const SIMD: readonly string[] = [
   sse('38 DE', 'aesdec', AES),
   sse('38 DF', 'aesdeclast', AES),
   sse('3A DF', 'aeskeygenassist', AES, 'Vdq,Wdq,Ib'),
+  sha('38 C8', 'sha1nexte'),
+  sha('38 C9', 'sha1msg1'),
+  sha('38 CA', 'sha1msg2'),
+  sha('38 CB', 'sha256rnds2'),
+  sha('38 CC', 'sha256msg1'),
+  sha('38 CD', 'sha256msg2'),
+  sha('3A CC', 'sha1rnds4', 'Vdq,Wdq,Ib'),
   ...bits('54', 'and', 'Vdq,Wdq', 'PAND:1'),
   ...bits('55', 'andn', 'Vdq,Wdq', 'PANDN:1'),
   ...bits('56', 'or', 'Vdq,Wdq', 'POR:1'),
