@@ -829,11 +829,17 @@ export function sqrt64(a: u64): u64 {
   return finish64();
 }
 
+// @ts-ignore: decorator
+@inline function relation(x: f64, y: f64): i32 {
+  return x < y ? REL_LESS : x > y ? REL_GREATER : REL_EQUAL;
+}
 export function compare32(a: u32, b: u32, signalling: bool): i32 {
+  if (plain32(a) && plain32(b)) return relation(<f64>reinterpret<f32>(a), <f64>reinterpret<f32>(b));
   pair32(a, b);
   return compare(signalling);
 }
 export function compare64(a: u64, b: u64, signalling: bool): i32 {
+  if (plain64(a) && plain64(b)) return relation(reinterpret<f64>(a), reinterpret<f64>(b));
   pair64(a, b);
   return compare(signalling);
 }
@@ -878,19 +884,38 @@ export function narrow(a: u64): u32 {
   return finish32();
 }
 
+/** A normal number rounded to an integer, where the host rounds so. */
+// @ts-ignore: decorator
+@inline function whole(x: f64, truncate: bool): f64 {
+  const r = truncate ? trunc<f64>(x) : nearest<f64>(x);
+  if (r != x) raised |= FP_P;
+  return r;
+}
+// @ts-ignore: decorator
+@inline function fits(x: f64, limit: f64): bool {
+  return abs<f64>(x) < limit;
+}
 export function f32ToI32(a: u32, truncate: bool): u32 {
+  const x = <f64>reinterpret<f32>(a);
+  if ((truncate || hostExact) && plain32(a) && fits(x, 2147483647)) return <u32><i32>whole(x, truncate);
   single32(a);
   return <u32>toInt(32, truncate ? RC_ZERO : RC_CURRENT);
 }
 export function f32ToI64(a: u32, truncate: bool): u64 {
+  const x = <f64>reinterpret<f32>(a);
+  if ((truncate || hostExact) && plain32(a) && fits(x, 9223372036854775808)) return <u64><i64>whole(x, truncate);
   single32(a);
   return toInt(64, truncate ? RC_ZERO : RC_CURRENT);
 }
 export function f64ToI32(a: u64, truncate: bool): u32 {
+  const x = reinterpret<f64>(a);
+  if ((truncate || hostExact) && plain64(a) && fits(x, 2147483647)) return <u32><i32>whole(x, truncate);
   single64(a);
   return <u32>toInt(32, truncate ? RC_ZERO : RC_CURRENT);
 }
 export function f64ToI64(a: u64, truncate: bool): u64 {
+  const x = reinterpret<f64>(a);
+  if ((truncate || hostExact) && plain64(a) && fits(x, 9223372036854775808)) return <u64><i64>whole(x, truncate);
   single64(a);
   return toInt(64, truncate ? RC_ZERO : RC_CURRENT);
 }
@@ -898,6 +923,7 @@ export function i32ToF32(a: i32): u32 {
   return i64ToF32(<i64>a);
 }
 export function i64ToF32(a: i64): u32 {
+  if (abs<i64>(a) <= 0x1000000) return reinterpret<u32>(<f32>a);
   setBInt(a);
   moveToA();
   copyA();
@@ -907,6 +933,7 @@ export function i32ToF64(a: i32): u64 {
   return reinterpret<u64>(<f64>a);
 }
 export function i64ToF64(a: i64): u64 {
+  if (abs<i64>(a) <= 0x20000000000000) return reinterpret<u64>(<f64>a);
   setBInt(a);
   moveToA();
   copyA();

@@ -129,12 +129,97 @@ function reciprocalRoot(a: u32): u32 {
   return rounded12(1.0 / sqrt<f64>(<f64>reinterpret<f32>(a)));
 }
 
+// ---- all elements at once ----
+
+/** Every single of the vector is normal or zero; and every double. */
+// @ts-ignore: decorator
+@inline function plainSingles(v: v128): bool {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  return i32x4.all_true(v128.or(i32x4.lt_u(i32x4.sub(magnitude, i32x4.splat(0x00800000)), i32x4.splat(0x7f000000)), zeroSingles(v)));
+}
+// @ts-ignore: decorator
+@inline function plainDoubles(v: v128): bool {
+  const magnitude = v128.and(v, i64x2.splat(0x7fffffffffffffff));
+  const normal = v128.and(i64x2.gt_s(magnitude, i64x2.splat(0x000fffffffffffff)), i64x2.lt_s(magnitude, i64x2.splat(0x7ff0000000000000)));
+  return i64x2.all_true(v128.or(normal, zeroDoubles(v)));
+}
+// @ts-ignore: decorator
+@inline function zeroSingles(v: v128): v128 {
+  return f32x4.eq(v, i64x2.splat(0));
+}
+// @ts-ignore: decorator
+@inline function zeroDoubles(v: v128): v128 {
+  return f64x2.eq(v, i64x2.splat(0));
+}
+/** Every result is safely normal, or a zero where `zero` allows one. */
+// @ts-ignore: decorator
+@inline function safeSingles(v: v128, zero: v128): bool {
+  const magnitude = v128.and(v, i32x4.splat(0x7fffffff));
+  const normal = v128.and(i32x4.gt_s(magnitude, i32x4.splat(0x00800000)), i32x4.lt_s(magnitude, i32x4.splat(0x7f800000)));
+  return i32x4.all_true(v128.or(normal, v128.and(zero, zeroSingles(v))));
+}
+// @ts-ignore: decorator
+@inline function safeDoubles(v: v128, zero: v128): bool {
+  const magnitude = v128.and(v, i64x2.splat(0x7fffffffffffffff));
+  const normal = v128.and(i64x2.gt_s(magnitude, i64x2.splat(0x0010000000000000)), i64x2.lt_s(magnitude, i64x2.splat(0x7ff0000000000000)));
+  return i64x2.all_true(v128.or(normal, v128.and(zero, zeroDoubles(v))));
+}
+
+/**
+ * Packed arithmetic by the host, for operands that are normal or zero. Comparisons and extremes of those flag nothing; the rest needs
+ * rounding to nearest, P masked and set already, and results that are normal or exact zeros, so that MXCSR stays. Leaves the result in
+ * `result`; false if one of that does not hold.
+ */
+function packed(handler: i32, format: i32, imm: i32, a: v128, b: v128): bool {
+  const singles = format == PS;
+  if (singles ? !plainSingles(a) || !plainSingles(b) : !plainDoubles(a) || !plainDoubles(b)) return false;
+  let r: v128;
+  switch (handler) {
+    case H.H_MINF: r = singles ? f32x4.pmin(b, a) : f64x2.pmin(b, a); break;
+    case H.H_MAXF: r = singles ? f32x4.pmax(b, a) : f64x2.pmax(b, a); break;
+    case H.H_CMPF:
+      switch (imm & 3) {
+        case 0: r = singles ? f32x4.eq(a, b) : f64x2.eq(a, b); break;
+        case 1: r = singles ? f32x4.lt(a, b) : f64x2.lt(a, b); break;
+        case 2: r = singles ? f32x4.le(a, b) : f64x2.le(a, b); break;
+        default: r = i64x2.splat(0); break;
+      }
+      if (imm & 4) r = v128.not(r);
+      break;
+    default: {
+      if ((reg32(R_MXCSR) & 0x7020) != 0x1020) return false;
+      // A sum is zero only if it is exact; a product or a quotient if an operand is.
+      let zero = i32x4.splat(-1);
+      switch (handler) {
+        case H.H_ADDF: r = singles ? f32x4.add(a, b) : f64x2.add(a, b); break;
+        case H.H_SUBF: r = singles ? f32x4.sub(a, b) : f64x2.sub(a, b); break;
+        case H.H_MULF:
+          r = singles ? f32x4.mul(a, b) : f64x2.mul(a, b);
+          zero = singles ? v128.or(zeroSingles(a), zeroSingles(b)) : v128.or(zeroDoubles(a), zeroDoubles(b));
+          break;
+        case H.H_DIVF:
+          r = singles ? f32x4.div(a, b) : f64x2.div(a, b);
+          zero = singles ? zeroSingles(a) : zeroDoubles(a);
+          break;
+        default: return false;
+      }
+      if (singles ? !safeSingles(r, zero) : !safeDoubles(r, zero)) return false;
+    }
+  }
+  v128.store(result, r);
+  return true;
+}
+
 /** Two operands of one format to a result of it, element by element. */
 function elementwise(rec: usize, handler: i32, format: i32, imm: i32): void {
   const b = readFormat(rec, format);
   if (failed()) return;
   const to = numberV(rec);
   const a = xmm(to);
+  if (format < SS && packed(handler, format, imm, a, b)) {
+    setXmm(to, v128.load(result));
+    return;
+  }
   beginSse(reg32(R_MXCSR));
   v128.store(result, a);
   if (format == SS) put32(0, element32(handler, i32x4.extract_lane(a, 0), i32x4.extract_lane(b, 0), imm));
@@ -177,7 +262,7 @@ function horizontal(rec: usize, handler: i32, format: i32): void {
   if (settle()) setXmm(numberV(rec), v128.load(result));
 }
 
-/** DPPS and DPPD: an unmasked exception of one step keeps the next from happening. */
+/** DPPS and DPPD: products, then one or two sums. Each step is an instruction of its own as to exceptions. */
 function dotProduct(rec: usize, format: i32, imm: i32): void {
   const b = readW(rec);
   if (failed()) return;
@@ -186,20 +271,20 @@ function dotProduct(rec: usize, format: i32, imm: i32): void {
   beginSse(reg32(R_MXCSR));
   if (format == PS) {
     for (let i: usize = 0; i < 4; i++) put32(i, imm & (16 << <i32>i) ? mul32(a32(i), b32(i)) : 0);
-    if (!sseUnmasked()) {
-      const low = add32(load<u32>(result), load<u32>(result, 4));
-      const high = add32(load<u32>(result, 8), load<u32>(result, 12));
-      if (!sseUnmasked()) {
-        const sum = add32(low, high);
-        for (let i: usize = 0; i < 4; i++) put32(i, imm & (1 << <i32>i) ? sum : 0);
-      }
-    }
+    if (!settle()) return;
+    beginSse(reg32(R_MXCSR));
+    const low = add32(load<u32>(result), load<u32>(result, 4));
+    const high = add32(load<u32>(result, 8), load<u32>(result, 12));
+    if (!settle()) return;
+    beginSse(reg32(R_MXCSR));
+    const sum = add32(low, high);
+    for (let i: usize = 0; i < 4; i++) put32(i, imm & (1 << <i32>i) ? sum : 0);
   } else {
     for (let i: usize = 0; i < 2; i++) put64(i, imm & (16 << <i32>i) ? mul64(a64(i), b64(i)) : 0);
-    if (!sseUnmasked()) {
-      const sum = add64(load<u64>(result), load<u64>(result, 8));
-      for (let i: usize = 0; i < 2; i++) put64(i, imm & (1 << <i32>i) ? sum : 0);
-    }
+    if (!settle()) return;
+    beginSse(reg32(R_MXCSR));
+    const sum = add64(load<u64>(result), load<u64>(result, 8));
+    for (let i: usize = 0; i < 2; i++) put64(i, imm & (1 << <i32>i) ? sum : 0);
   }
   if (settle()) setXmm(numberV(rec), v128.load(result));
 }
