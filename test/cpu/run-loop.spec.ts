@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { KvmscopeError } from '../../src/errors.ts';
 import { assemble } from '../../src/program/assembler.ts';
-import { bare, CODE, PD, PT } from './bare.ts';
+import { bare, CODE, IST_STACK, PD, PT, SEL, USER_STACK } from './bare.ts';
 
 describe('decoded code', () => {
   it('a store into the next instruction is seen by it', async () => {
@@ -348,5 +348,37 @@ describe('options', () => {
     for (const vcpus of [0, -1, 1.5, 4097]) expect(make({ vcpus })).toThrow(KvmscopeError);
     for (const memory of [0, 100, 2 ** 31 + 4096])
       expect(make({ memory })).toThrow(/multiple of 4096 bytes up to 2 GiB/);
+  });
+});
+
+describe('the limit of CS', () => {
+  it('instructions close to the limit of CS run one after the other', async () => {
+    const b = await bare('prot32');
+    b.segment('cs', SEL.CODE32, 0x409b, CODE + 0x20);
+    b.run('mov eax, 1\n mov ebx, 2\n lea ecx, [eax + ebx]\n hlt');
+    expect([b.get('rax'), b.get('rbx'), b.get('rcx')]).toEqual([1n, 2n, 3n]);
+  });
+});
+
+describe('an exception that never gets anywhere', () => {
+  it('a breakpoint on the stack of its own handler ends with the budget', async () => {
+    const b = await bare('long64');
+    b.gate(1, SEL.CODE64, 0x8e, 1);
+    // Writes of 8 bytes where the frame has SS.
+    b.put({ dr0: IST_STACK - 8, dr7: 0x90401 });
+    b.load('int1\n hlt');
+    expect(b.cpu.run(0, 1000).reason).toBe('budget');
+    expect(b.state.steps).toBeGreaterThanOrEqual(1000);
+  });
+
+  it('an alignment check whose handler has no aligned stack ends with the budget, and goes on with the next', async () => {
+    const b = await bare('prot32', { cpl: 3 });
+    b.gate(17, SEL.UCODE32, 0xee);
+    b.put({ cr0: 0x40031, rflags: 0x40002, rsp: USER_STACK - 1 });
+    b.load('push eax\n hlt');
+    for (let run = 0; run < 3; run++) {
+      expect(b.cpu.run(0, 100).reason).toBe('budget');
+      expect(b.get('rip')).toBe(BigInt(CODE));
+    }
   });
 });

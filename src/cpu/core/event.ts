@@ -11,6 +11,7 @@ import {
   EVENT_TYPE_SOFT_INT, EXIT_EXCEPTION, EXIT_MMIO, EXIT_SHUTDOWN, EXIT_SOFT_INT, INTERCEPT_SOFT_INT, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_BASE, R_CR0, R_CR2, R_CR4, R_LIMIT, R_DR6, R_DR7,
   R_IDTR_BASE, R_IDTR_LIMIT, R_RFLAGS, R_RIP, R_RSP, R_SEL, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXCEPTION_BITMAP,
   S_EXIT_CODE, S_EXIT_Q0, S_INTERCEPT, S_INTERRUPTIBILITY, S_PENDING_DEBUG, S_VECTORING, S_VECTORING_ERROR, EVENT_HAS_ERROR, EVENT_VALID,
+  S_INJECT, S_INJECT_ERROR, S_INJECT_LEN,
 } from './layout';
 import {
   ATTR_DB, ATTR_L, ATTR_P, ATTR_S, ATTR_TYPE, CR4_VME, BRK_FAULT, BRK_LOOKUP, CR0_PE, DB, DE, DF, FLAG_AC, FLAG_IF, FLAG_IOPL,
@@ -31,6 +32,7 @@ import { setVirtualFlags, virtualFlags, virtualFlagsAllowed } from './system';
 import { BY_EVENT, findTask, returnToTask, switchTask } from './task';
 import { checkRealTarget, returnTo, setRealCs } from './far';
 import { DR6_BD, DR7_GD } from './debug';
+import { setStepsLeft, stepsLeft } from './exec';
 
 /** RFLAGS bits that software can write at all. */
 const FLAGS_WRITABLE: u64 = 0x257fd5;
@@ -55,8 +57,8 @@ function reportFlight(): void {
  * are the handler's first instruction and the interrupt shadows are gone. On a fault nothing has changed but memory below the new
  * stack pointer; the fault is pending for deliverException().
  */
-export function deliver(vector: i32, type: i32, hasError: bool, error: u32, returnRip: u64): void {
-  attempt(vector, type, hasError, error, returnRip, flags());
+export function deliver(vector: i32, type: i32, hasError: bool, error: u32, returnRip: u64, rf: u64 = 0): void {
+  attempt(vector, type, hasError, error, returnRip, flags() | rf);
 }
 
 function attempt(vector: i32, type: i32, hasError: bool, error: u32, returnRip: u64, image: u64): void {
@@ -277,6 +279,7 @@ function pushesRf(vector: i32, debugBits: u64): bool {
  */
 export function deliverException(): void {
   let first = inFlight;
+  let again = first != NOTHING;
   inFlight = NOTHING;
   for (;;) {
     let vector = exVector;
@@ -318,9 +321,19 @@ export function deliverException(): void {
     let image = pushesRf(vector, debugBits) ? flags() | FLAG_RF : flags();
     // A trap between two iterations: RF 1 on Intel (SDM vol. 3, 18.3.1.1), 0 on an EPYC.
     if (vector == DB && isAmd() && (debugBits & DR6_BD) == 0) image &= ~FLAG_RF;
+    if (again && stepsLeft <= 0) {
+      // Some deliveries never get anywhere, such as that of #AC to a stack that is not aligned: the next run tries again.
+      setReg(S_INJECT, EVENT_VALID | (EVENT_TYPE_EXCEPTION << 8) | (hasError ? EVENT_HAS_ERROR : 0) | vector);
+      setReg(S_INJECT_ERROR, error);
+      setReg(S_INJECT_LEN, image & FLAG_RF);
+      inFlight = NOTHING;
+      return;
+    }
     attempt(vector, EVENT_TYPE_EXCEPTION, hasError, error, curRip, image);
     if ((brk & BRK_FAULT) == 0) return;
     first = vector;
+    again = true;
+    setStepsLeft(stepsLeft - 1);
   }
 }
 

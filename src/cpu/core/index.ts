@@ -3,7 +3,7 @@
 
 import {
   ACCESS_EXEC, ACCESS_WRITE,
-  BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
+  BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_EXCEPTION, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
   EVENT_VALID, EXIT_ACCESS, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
   R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
   S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_VECTORING, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
@@ -113,9 +113,9 @@ export function writeLinear(vcpu: i32, linear: u64, from: u32, length: i32): i32
 
 // ---- lookup ----
 
-/** Buffer and record (behind room for OP_HOOK) for instructions that are decoded each time: across pages and near a segment limit. */
+/** Buffer and record (between room for OP_HOOK and OP_NEXT) for instructions that are decoded each time: across pages and near a segment limit. */
 const scratchBytes: usize = memory.data(16);
-const scratchHook: usize = memory.data(64, 8);
+const scratchHook: usize = memory.data(96, 8);
 const scratch: usize = scratchHook + REC_BYTES;
 
 /**
@@ -136,6 +136,7 @@ function decodeUncached(rip: u64): usize {
     const length = decode(scratch, scratchBytes, have);
     if (length > 0) {
       store<u8>(scratch, load<u8>(scratch, REC_FLAGS) | REC_END, REC_FLAGS);
+      pseudo(scratch + REC_BYTES, OP_NEXT);
       return scratch;
     }
   }
@@ -595,7 +596,8 @@ function deliverInjection(): void {
   const soft = type == EVENT_TYPE_SOFT_INT || type == EVENT_TYPE_SOFT_EXCEPTION || type == EVENT_TYPE_PRIV_SOFT_EXCEPTION;
   const back = soft ? rip + reg(S_INJECT_LEN) : rip;
   setRips(rip, back);
-  deliver(vector, type, (info & EVENT_HAS_ERROR) != 0, <u32>reg(S_INJECT_ERROR), back);
+  const rf = type == EVENT_TYPE_EXCEPTION ? reg(S_INJECT_LEN) & FLAG_RF : 0;
+  deliver(vector, type, (info & EVENT_HAS_ERROR) != 0, <u32>reg(S_INJECT_ERROR), back, rf);
 }
 
 /** True if an exit window that the host asked for is open. */
@@ -643,7 +645,8 @@ export function run(vcpu: i32, budget: i32): i32 {
 
   for (;;) {
     if (brk & BRK_FAULT) {
-      // A delivery is a step too, so that a handler that cannot be fetched ends with the budget.
+      // A delivery is a step too, so that a handler that cannot be fetched ends with the budget. That of the last step's fault goes
+      // beyond the budget and counts all the same: how steps are divided into runs must not show.
       setStepsLeft(stepsLeft - 1);
       unfinished = false;
       dropHits();
@@ -658,6 +661,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     }
     if (!unfinished) {
       if (reg(S_INJECT) & EVENT_VALID) {
+        if (stepsLeft <= 0) break;
         dropHits();
         deliverInjection();
         if (!failed()) keepHits();
@@ -665,6 +669,8 @@ export function run(vcpu: i32, budget: i32): i32 {
       }
       // MOV SS holds debug traps off until the next instruction is done (SDM vol. 3, 6.8.3).
       if (reg(S_PENDING_DEBUG) != 0 && (reg(S_INTERRUPTIBILITY) & SHADOW_MOV_SS) == 0) {
+        // A breakpoint on the stack of its own handler comes again with every delivery.
+        if (stepsLeft < 0) break;
         setRips(reg(R_RIP), reg(R_RIP));
         raise(DB);
         continue;

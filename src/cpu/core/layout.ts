@@ -88,7 +88,7 @@ export const S_INTERCEPT = 87;
 /** Event to deliver at the next run, VMX VM-entry interruption-information format; see EVENT_*. */
 export const S_INJECT = 88;
 export const S_INJECT_ERROR = 89;
-/** Instruction length for an injected soft interrupt or exception. */
+/** Instruction length for an injected soft interrupt or exception. Of an exception: RF, if the image of RFLAGS is to have it. */
 export const S_INJECT_LEN = 90;
 /** Exit information. */
 export const S_EXIT_CODE = 91;
