@@ -14,6 +14,7 @@ import {
   openProgram,
   type Program,
   type RunResult,
+  type StartMode,
 } from '../../src/index.ts';
 import { resolveOptions } from '../../src/machine/options.ts';
 import { ownModule } from './own-module.ts';
@@ -72,7 +73,12 @@ const BACK_ENDS = [
 ];
 
 /** Small programs for what the two sides must hand over exactly, and how many steps Unicorn has of them. */
-const HANDOVER: readonly { readonly what: string; readonly source: string; readonly executed?: number }[] = [
+const HANDOVER: readonly {
+  readonly what: string;
+  readonly mode?: StartMode;
+  readonly source: string;
+  readonly executed?: number;
+}[] = [
   {
     what: 'a loop, counted exactly up to the HLT',
     source: 'mov ecx, 100\n 1: add rax, rcx\n dec ecx\n jnz 1b\n hlt',
@@ -101,6 +107,33 @@ const HANDOVER: readonly { readonly what: string; readonly source: string; reado
     source: 'mov edi, patch + 1\n mov al, 5\n mov ecx, 2\n rep stosb\n patch: mov ebx, 0x12345678\n nop\n hlt',
   },
   {
+    what: 'a GS base that the guest sets',
+    source:
+      'mov ecx, 0xc0000101\n mov eax, 0x3000\n xor edx, edx\n wrmsr\n mov dword ptr gs:[8], 7\n mov ebx, [0x3008]\n hlt',
+    executed: 5,
+  },
+  {
+    what: '32-bit code and its stack',
+    mode: 'prot32',
+    source:
+      'mov ecx, 50\n 1: add eax, ecx\n push eax\n call 2f\n dec ecx\n jnz 1b\n hlt\n 2: pop edx\n pop ebx\n jmp 3f\n 3: push edx\n ret',
+    executed: 1 + 50 * 10,
+  },
+  {
+    what: 'a segment with a base',
+    mode: 'compat32',
+    source:
+      'lgdt [table]\n mov eax, 0x10\n mov fs, eax\n mov dword ptr fs:[4], 9\n mov ebx, [0x3004]\n hlt\n' +
+      'gdt: .quad 0, 0x00cf9b000000ffff, 0x00cf93003000ffff\n table: .word 23\n .long gdt\n .long 0',
+    executed: 3,
+  },
+  {
+    what: 'real mode, where limits are checked',
+    mode: 'real16',
+    source: 'mov bx, 0xffff\n inc bx\n hlt',
+    executed: 0,
+  },
+  {
     what: 'a page fault that is delivered nowhere',
     source: 'mov rax, 0x7fff00000000\n mov ebx, [rax]\n hlt',
   },
@@ -122,11 +155,12 @@ describe.each(BACK_ENDS)('engine unicorn on $name', ({ name, programs, module, s
   let steps = 0;
   const untouched: string[] = [];
 
-  it.skipIf(skip).each(HANDOVER)('agrees with the core on $what', async ({ source, executed }) => {
-    const program = assemble(`.code64\n_start:\n ${source}`, { fileName: 'handover.S', origin: 0x1000 });
-    const share = await compare(program, { budget: 20_000 }, module);
-    expect(share.executed).toBeGreaterThan(0);
-    if (executed !== undefined) expect(share.executed).toBe(executed);
+  it.skipIf(skip).each(HANDOVER)('agrees with the core on $what', async ({ mode = 'long64', source, executed }) => {
+    const bits = mode === 'long64' ? 64 : mode === 'real16' ? 16 : 32;
+    const program = assemble(`.code${bits}\n_start:\n ${source}`, { fileName: 'handover.S', origin: 0x1000 });
+    const share = await compare(program, { mode, budget: 20_000 }, module);
+    if (executed === undefined) expect(share.executed).toBeGreaterThan(0);
+    else expect(share.executed).toBe(executed);
   });
 
   it.skipIf(skip).each(programs)('%s ends as on the core, in every register, event and byte of RAM', async (path) => {

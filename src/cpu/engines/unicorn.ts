@@ -41,9 +41,23 @@ const RFLAGS_IF = 0x200;
 const RFLAGS_RF = 0x10000;
 const RFLAGS_VM = 0x20000;
 const RFLAGS_AC = 0x40000;
-const CR0_PE = 1;
 const CR0_AM = 0x40000;
 const DR7_ENABLED = 0xff;
+
+const DATA_SEGMENTS = [L.SEG_ES, L.SEG_SS, L.SEG_DS, L.SEG_FS, L.SEG_GS] as const;
+const FLAT = 0xffffffff;
+const ATTR_DB = 0x4000;
+const ATTR_UNUSABLE = 0x10000;
+
+/** Code from 0 to 4 GiB and writable data segments of 4 GiB: nothing for a check to find. So never in real mode. */
+function hasFlatSegments(state: WasmCpuState): boolean {
+  const attr = (segment: number): number => state.lo(L.R_ATTR + segment);
+  if (state.lo(L.R_BASE + L.SEG_CS) !== 0 || state.lo(L.R_LIMIT + L.SEG_CS) !== FLAT) return false;
+  if ((attr(L.SEG_CS) & 0x9a) !== 0x9a) return false;
+  return DATA_SEGMENTS.every(
+    (segment) => state.lo(L.R_LIMIT + segment) === FLAT && (attr(segment) & (ATTR_UNUSABLE | 0x9e)) === 0x92,
+  );
+}
 
 /**
  * What Unicorn lacks and how it shows in a vCPU's state: while a row holds, the system side executes everything. The instructions that
@@ -68,11 +82,13 @@ const LACKS: readonly { readonly what: string; readonly holds: (state: WasmCpuSt
     holds: (state) => (state.lo(L.R_RFLAGS) & RFLAGS_AC) !== 0 && (state.lo(L.R_CR0) & CR0_AM) !== 0 && state.cpl === 3,
   },
   { what: 'virtual-8086 mode', holds: (state) => (state.lo(L.R_RFLAGS) & RFLAGS_VM) !== 0 },
-  { what: 'real mode', holds: (state) => (state.lo(L.R_CR0) & CR0_PE) === 0 },
-  { what: '16-bit and 32-bit code', holds: (state) => !state.is64bit },
+  { what: 'segment limits and types', holds: (state) => !state.is64bit && !hasFlatSegments(state) },
 ];
 /** Name of everything else that the system side executes. */
 const SYSTEM_INSTRUCTIONS = 'system instructions and faults';
+
+/** A page outside guest RAM from which Unicorn loads segments, and what lies where in it; mapped only for that. */
+const PRIVATE = { page: 0xfffff000, code: 0x80, end: 0xf0, frame: 0x100 } as const;
 
 type Bits = 16 | 32 | 64;
 
@@ -133,10 +149,15 @@ export class UnicornCpu implements Cpu {
   private translations = new Map<bigint, Translation>();
   private translationKey = '';
 
+  // Segments: Unicorn's state before any were loaded, those that it has (bases, limits and attributes), those of the vCPU.
+  private readonly fresh: number;
+  private readonly segments = new Uint8Array(24 * 8);
+  private readonly wanted = new Uint8Array(24 * 8);
+  private preparing = false;
+
   // The burst that is running.
   private state: WasmCpuState;
   private bits: Bits = 64;
-  private base = 0n;
   private steps = 0;
   private limit = 0;
   private stopped = false;
@@ -177,6 +198,9 @@ export class UnicornCpu implements Cpu {
     engine.ctl_set_cpu_model(module.CPU_X86_BROADWELL);
     engine.ctl_tlb_mode(module.TLB_VIRTUAL);
     engine.mem_map(0n, options.memory, module.PROT_ALL);
+    engine.mem_map(BigInt(options.memory), PAGE, module.PROT_ALL);
+    this.fresh = engine.context_alloc();
+    engine.context_save(this.fresh);
     engine.ctl_exits_enable();
     engine.ctl_set_exits([]);
 
@@ -286,13 +310,13 @@ export class UnicornCpu implements Cpu {
 
   private burst(state: WasmCpuState, limit: number): void {
     this.state = state;
-    this.bits = 64;
-    this.base = 0n;
+    this.bits = state.is64bit ? 64 : state.lo(L.R_ATTR + L.SEG_CS) & ATTR_DB ? 32 : 16;
     this.refresh();
+    this.useSegments(state);
     this.useTranslations(state);
     const begin = state.get(L.R_RIP);
     if (this.cuts.size > MAX_CUTS) this.dropCuts();
-    this.lookAhead(BigInt.asUintN(64, this.base + begin));
+    this.lookAhead(begin);
     if (this.cutsChanged) {
       this.cutsChanged = false;
       this.engine.ctl_set_exits([...this.cuts]);
@@ -317,7 +341,7 @@ export class UnicornCpu implements Cpu {
     if (this.failure !== undefined) throw this.failure;
     this.store(state);
     // An instruction that did not complete is no step.
-    if (!this.stopped && this.steps > 0 && BigInt.asIntN(64, this.base + state.get(L.R_RIP)) === this.lastAddress) {
+    if (!this.stopped && this.steps > 0 && BigInt.asIntN(64, state.get(L.R_RIP)) === this.lastAddress) {
       if (error !== undefined || !this.cuts.has(state.get(L.R_RIP))) this.steps--;
     }
     this.settleCrossings();
@@ -346,6 +370,65 @@ export class UnicornCpu implements Cpu {
       const at = values + slot * 8;
       state.set(slot, module.getValue(at, 'i32') >>> 0, module.getValue(at + 4, 'i32') >>> 0);
     }
+  }
+
+  // ---- segments ----
+
+  /** Gives Unicorn the segments of a vCPU if it has others. There is no call for that, so it loads them itself from a private page. */
+  private useSegments(state: WasmCpuState): void {
+    const { engine, module, wanted } = this;
+    state.copySlots(L.R_BASE, wanted);
+    if (Buffer.compare(wanted, this.segments) === 0) return;
+    this.segments.set(wanted);
+    this.translationKey = '';
+    engine.context_restore(this.fresh);
+    if (this.bits === 64) {
+      const at = (slot: number): Uint8Array => wanted.slice((slot - L.R_BASE) * 8, (slot - L.R_BASE + 1) * 8);
+      engine.reg_write(module.X86_REG_FS_BASE, at(L.R_BASE + L.SEG_FS));
+      engine.reg_write(module.X86_REG_GS_BASE, at(L.R_BASE + L.SEG_GS));
+      return;
+    }
+    this.writePrivatePage(state);
+    const table = new DataView(new ArrayBuffer(24));
+    table.setUint32(8, PRIVATE.page, true);
+    table.setUint32(16, 7 * 8 - 1, true);
+    engine.reg_write(module.X86_REG_GDTR, new Uint8Array(table.buffer));
+    const stack = new DataView(new ArrayBuffer(8));
+    stack.setUint32(0, PRIVATE.page + PRIVATE.frame, true);
+    engine.reg_write(module.X86_REG_RSP, new Uint8Array(stack.buffer));
+    this.emptyTlb();
+    this.preparing = true;
+    this.stopped = false;
+    try {
+      engine.emu_start(BigInt(PRIVATE.page + PRIVATE.code), 0n, 0, 0);
+    } catch (error) {
+      // At the end Unicorn looks at the exit addresses, and complains of those that are not mapped.
+      if (!this.stopped) throw error;
+    } finally {
+      this.preparing = false;
+    }
+  }
+
+  /** GDT, code that loads all segments and returns to 16- or 32-bit code, and the frame of this return. */
+  private writePrivatePage(state: WasmCpuState): void {
+    const page = new DataView(new ArrayBuffer(PAGE));
+    for (let segment = L.SEG_ES; segment <= L.SEG_GS; segment++) {
+      const base = state.lo(L.R_BASE + segment);
+      const size = state.lo(L.R_ATTR + segment) & ATTR_DB;
+      const access = segment === L.SEG_CS ? 0x9b : 0x93;
+      page.setUint32((segment + 1) * 8, (0xffff | (base << 16)) >>> 0, true);
+      const high = ((base >>> 16) & 0xff) | (access << 8) | 0x8f0000 | (size << 8) | (base & 0xff000000);
+      page.setUint32((segment + 1) * 8 + 4, high >>> 0, true);
+    }
+    // MOV AX, selector; MOV Sreg, AX: 66 B8 iw, 8E /r with the segment in bits 5:3. Then REX.W RETF.
+    const load = (segment: number): number[] => [0x66, 0xb8, (segment + 1) * 8, 0, 0x8e, 0xc0 | (segment << 3)];
+    const code = [...DATA_SEGMENTS.flatMap(load), 0x48, 0xcb];
+    code.forEach((byte, i) => {
+      page.setUint8(PRIVATE.code + i, byte);
+    });
+    page.setUint32(PRIVATE.frame, PRIVATE.page + PRIVATE.end, true);
+    page.setUint32(PRIVATE.frame + 8, (L.SEG_CS + 1) * 8, true);
+    this.engine.mem_write(BigInt(this.memory.length), new Uint8Array(page.buffer));
   }
 
   // ---- hooks ----
@@ -396,6 +479,10 @@ export class UnicornCpu implements Cpu {
 
   /** Before each instruction: counts it, or stops in front of it. */
   private instruction(address: bigint): void {
+    if (this.preparing) {
+      if (address === BigInt(PRIVATE.page + PRIVATE.end)) this.stop();
+      return;
+    }
     if (this.rewritten) {
       this.endRewrite(address);
       return;
@@ -468,6 +555,7 @@ export class UnicornCpu implements Cpu {
         : kind === module.MEM_WRITE
           ? [L.ACCESS_WRITE, module.PROT_WRITE]
           : [L.ACCESS_READ, module.PROT_READ];
+    if (this.preparing) return this.fillPrivate(linear, result);
     const physical = this.system.translateAccess(this.state.index, linear, access);
     if (physical < 0 || physical >= this.memory.length) return 0;
     const frame = Math.floor(physical / PAGE);
@@ -480,14 +568,25 @@ export class UnicornCpu implements Cpu {
       this.translations.set(page, entry);
     }
     entry.permissions |= permission;
-    module.setValue(result, (frame * PAGE) | 0, 'i32');
+    return this.answer(result, frame * PAGE, entry.permissions);
+  }
+
+  private fillPrivate(linear: bigint, result: number): number {
+    if (linear >> 12n !== BigInt(PRIVATE.page / PAGE)) return 0;
+    return this.answer(result, this.memory.length, this.module.PROT_ALL);
+  }
+
+  private answer(result: number, physical: number, permissions: number): number {
+    const { module } = this;
+    module.setValue(result, physical | 0, 'i32');
     module.setValue(result + 4, 0, 'i32');
-    module.setValue(result + 8, entry.permissions, 'i32');
+    module.setValue(result + 8, permissions, 'i32');
     return 1;
   }
 
   /** A store of the guest is about to happen in Unicorn's RAM. */
   private mirror(address: number, size: number, value: bigint): void {
+    if (this.preparing) return;
     if ((address & (PAGE - 1)) + size > PAGE) {
       this.crossed.push(Math.floor(address / PAGE));
       return;
