@@ -44,6 +44,8 @@ export interface Cpu {
   run(index: number, budget: number): Exit;
   /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */
   memoryWritten(address: number, length: number): void;
+  /** The engine can run nothing any more. */
+  readonly failed?: boolean;
   /** Of an engine that shares the work: in one line, what executed how many steps since the last call. */
   share?(): string;
   /** Takes a snapshot of RAM and all vCPUs between two runs. An engine without snapshots has neither this nor `restore`. */

@@ -48,6 +48,7 @@ export async function acquireEngine(
 
 /** Keeps an engine for the next VM; drops the one idle for longest when there are too many. */
 export function releaseEngine(cpu: Cpu, kind: EngineKind = 'core'): void {
+  if (cpu.failed) return;
   idle.push({ key: keyOf(kind, { vcpus: cpu.vcpuCount, memory: cpu.memory.length, vendor: cpu.vendor }), cpu });
   const bytes = () => idle.reduce((sum, entry) => sum + entry.cpu.memory.length, 0);
   while (idle.length > IDLE_LIMIT || (idle.length > 1 && bytes() > IDLE_BYTES)) idle.shift();

@@ -108,6 +108,7 @@ export class UnicornCpu implements Cpu {
   readonly vcpuCount: number;
   readonly vendor: Vendor;
   readonly memory: Uint8Array;
+  failed = false;
   /** Steps since the last `share()`: those of Unicorn, and those of the system side by what Unicorn lacks for them. */
   private executed = 0;
   private readonly systemSteps = new Map<string, number>();
@@ -260,6 +261,7 @@ export class UnicornCpu implements Cpu {
 
   run(index: number, budget: number): Exit {
     const { system } = this;
+    if (this.failed) return this.internal;
     const state = system.vcpu(index);
     let left = budget;
     while (left > 0) {
@@ -300,8 +302,9 @@ export class UnicornCpu implements Cpu {
     return `Unicorn executed ${executed} of ${executed + system} steps${parts === '' ? '' : `, kvmscope the rest: ${parts}`}`;
   }
 
-  /** The module has failed: every later run says so, too. */
+  /** An error of the module's own leaves it unusable: every later run says so, too. */
   private broken(error: unknown): Exit {
+    this.failed = true;
     this.internal.what = `unicorn.js failed: ${String(error).split('\n')[0]}`;
     return this.internal;
   }
@@ -765,6 +768,14 @@ export class UnicornCpu implements Cpu {
       if (next === undefined) return;
       if (!this.ahead.has(next)) this.followBlock(next, todo);
     }
+    // Enough for now: what is left is looked at when Unicorn gets there.
+    for (const address of todo) if (!this.ahead.has(address)) this.cut(address);
+  }
+
+  private cut(address: bigint): void {
+    if (this.cuts.has(address)) return;
+    this.cuts.add(address);
+    this.cutsChanged = true;
   }
 
   private followBlock(start: bigint, todo: bigint[]): void {
@@ -778,10 +789,7 @@ export class UnicornCpu implements Cpu {
       weight += instruction.weight;
       // Of an instruction that goes on in the next page nothing is known here: that is for the system side, too.
       if (weight > BLOCK_WEIGHT || instruction.length === 0) {
-        if (!this.cuts.has(at)) {
-          this.cuts.add(at);
-          this.cutsChanged = true;
-        }
+        this.cut(at);
         return;
       }
       const after = (at + BigInt(instruction.length)) & mask;
