@@ -30,6 +30,7 @@ interface CoreExports {
   blockAt(rip: bigint): number;
   materializeFlags(): void;
   unusedSteps(): number;
+  setUnusedSteps(steps: number): void;
 }
 
 export const PAGE_SIZE = 4096;

@@ -576,6 +576,19 @@ describe('callbacks that run the engine or fail', () => {
     expect([get('rax'), get('rbx'), depth]).toEqual([0x55n, 2n, 1]);
   });
 
+  it('nested emu_start from HOOK_INSN: the instruction is done once', () => {
+    const { e, run, get, at } = load('xor eax, eax\n cpuid\n inc r8\n there: inc r9');
+    let calls = 0;
+    const nested = (): void => {
+      calls++;
+      e.emu_start(at('there'), at('there') + 3n);
+    };
+    e.hook_add(uc.HOOK_INSN, nested, {}, 1, 0, uc.X86_INS_CPUID);
+    run('there');
+    expect([calls, get('r8'), get('r9'), get('rip')]).toEqual([1, 1n, 1n, at('there')]);
+    expect(get('rbx')).toBe(0x756e6547n);
+  });
+
   it('emu_stop in a nested run stops that run only', () => {
     const { e, run, get, at } = load('inc rax\n here: inc rbx\n nop\n there: inc rcx\n inc rcx');
     e.hook_add(uc.HOOK_CODE, (engine) => engine.emu_start(at('there'), at('there') + 6n), {}, at('here'), at('here'));

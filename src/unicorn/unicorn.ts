@@ -915,11 +915,14 @@ export class Unicorn {
     this.edges.add(pc);
   }
 
+  /** Steps of nested runs inside the current outermost one. */
+  private nestedSteps = 0;
   /** RIP of the instruction that a callback interrupted with a nested emu_start(). */
   private outerRip = 0n;
   /** After callbacks: a nested run has left RIP where it ended; the instruction goes on where it was. */
   private settle(): void {
     if ((this.changes & (NESTED | JUMPED)) === NESTED) this.core.u64[L.R_RIP] = this.outerRip;
+    this.changes &= ~NESTED;
   }
 
   // ---- emulation ----
@@ -941,6 +944,8 @@ export class Unicorn {
     if (this.mode === C.MODE_64) slots[L.R_RIP] = start;
     else if (this.mode === C.MODE_32) slots[L.R_RIP] = start & 0xffffffffn;
     else slots[L.R_RIP] = (start - slots[L.R_SEL + L.SEG_CS] * 16n) & 0xffffn;
+    const steps = slots[L.S_STEPS];
+    const counted = this.nestedSteps;
     let code = -1;
     try {
       this.setStops(u64(until));
@@ -949,9 +954,14 @@ export class Unicorn {
       code = this.loop(count, Number(this.timeout) / 1000);
     } finally {
       // A callback threw through the core: the steps it did not take are still counted.
-      if (code < 0) this.core.u64[L.S_STEPS] -= BigInt(this.core.exports.unusedSteps());
+      if (code < 0) {
+        this.core.u64[L.S_STEPS] -= BigInt(this.core.exports.unusedSteps());
+        this.core.exports.setUnusedSteps(0);
+      }
       this.abandon();
       this.depth--;
+      // The count of the run around this one does not see these steps, nor those of runs inside this one.
+      this.nestedSteps = outer ? counted + Number(this.core.u64[L.S_STEPS] - steps) : 0;
       if (outer) this.resume(outer);
       else this.changes = 0;
     }
@@ -961,6 +971,7 @@ export class Unicorn {
   /** What a nested emu_start() must not lose of the run around it. */
   private suspend(): {
     state: BigUint64Array;
+    exit: BigUint64Array;
     stops: [number, number];
     stopping: boolean;
     changes: number;
@@ -977,6 +988,7 @@ export class Unicorn {
     core.u64[L.S_GRANTS] = 0n;
     return {
       state: BigUint64Array.from([...state, grants, this.outerRip]),
+      exit: core.u64.slice(L.S_EXIT_CODE, L.S_EXIT_DATA + 1),
       stops: [this.stopLo, this.stopHi],
       stopping: this.stopping,
       changes: this.changes,
@@ -988,8 +1000,10 @@ export class Unicorn {
     const count = outer.state.length - 2;
     core.u64.set(outer.state.subarray(0, count), L.S_IOQ_COUNT);
     core.u64[L.S_GRANTS] = outer.state[count];
+    core.u64.set(outer.exit, L.S_EXIT_CODE);
     this.outerRip = outer.state[count + 1];
     core.u64[L.S_STEPS] += BigInt(outer.left);
+    core.exports.setUnusedSteps(outer.left);
     [this.stopLo, this.stopHi] = outer.stops;
     this.stopping = outer.stopping;
     this.changes = outer.changes | NESTED;
@@ -1021,16 +1035,17 @@ export class Unicorn {
     const { core } = this;
     for (;;) {
       const before = core.u32[L.S_STEPS * 2];
+      const nested = this.nestedSteps;
       const exit = core.exports.run(0, Math.min(left, slice));
-      left -= (core.u32[L.S_STEPS * 2] - before) >>> 0;
+      left -= ((core.u32[L.S_STEPS * 2] - before) >>> 0) - (this.nestedSteps - nested);
       if (exit !== L.EXIT_BUDGET) {
         if (exit === L.EXIT_STOP) return C.ERR_OK;
         this.changes = 0;
         const result = this.leave(exit);
+        this.settle();
         if (result === RERUN) left++;
         else if (result === FINISHED) return C.ERR_OK;
         else if (result !== CONTINUE) return result;
-        this.settle();
         if (this.changes & JUMPED) this.abandon();
         if (this.stopping) return C.ERR_OK;
       }

@@ -42,6 +42,10 @@ export function materializeFlags(): void {
 export function unusedSteps(): i32 {
   return stepsLeft;
 }
+/** What a host that runs the vCPU in the middle of a run puts back, and one that abandons a run sets to 0. */
+export function setUnusedSteps(steps: i32): void {
+  setStepsLeft(steps);
+}
 /** The block that starts at `rip`: bytes | instructions << 16, or -1 if nothing can be fetched there. Only between runs. */
 export function blockAt(rip: u64): i32 {
   selectVcpu(stateBaseOf);
@@ -447,7 +451,7 @@ function interpret(): void {
           setStepsLeft(n + 1);
           const answer = atHook(rip, rec);
           if (answer != HOOK_CONTINUE || brk != 0) {
-            hooked(answer, rip);
+            hooked(answer, rip, n + 1);
             return;
           }
           if ((load<u8>(rec, REC_FLAGS) & (REC_REP | REC_REPNE)) == 0 && rec != scratch) {
@@ -546,8 +550,7 @@ function interpret(): void {
 }
 
 /** The hook import stopped the guest at `rip`, or changed what the loop has cached (it may even have run the vCPU meanwhile). */
-function hooked(answer: i32, rip: u64): void {
-  const left = stepsLeft;
+function hooked(answer: i32, rip: u64, left: i32): void {
   selectVcpu(st);
   setReg(S_EXIT_CODE, EXIT_BUDGET);
   setStepsLeft(left);
