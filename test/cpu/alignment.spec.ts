@@ -115,6 +115,16 @@ describe('alignment checks (#AC)', () => {
     expect(b.fault('bad: int 0x21')).toEqual({ vector: AC, error: 0, at: 'bad' });
   });
 
+  it('while #AC itself is delivered ends with the budget', async () => {
+    const b = await checked('prot32');
+    b.write64(GDT + 0xd8, b.read64(GDT + (SEL.UCODE32 & ~7)));
+    b.gate(AC, SEL.UCODE32, 0xee);
+    b.put({ rsp: USER_STACK + 1 });
+    b.load('bad: push eax');
+    expect(b.cpu.run(0, 100)).toEqual({ reason: 'budget' });
+    expect([b.get('rip'), b.get('rsp')]).toEqual([b.label('bad'), BigInt(USER_STACK + 1)]);
+  });
+
   it('holds in virtual-8086 mode', async () => {
     const b = await checked('prot32', 0);
     b.put({ rsp: KERNEL_STACK });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Bare, bare, type Mode, PT, SEL, TSS_STACK } from './bare.ts';
+import { type Bare, bare, HANDLERS, IST_STACK, type Mode, PT, SEL, TSS_STACK } from './bare.ts';
 
 const DB = 1;
 const PF = 14;
@@ -165,6 +165,15 @@ describe('data breakpoints', () => {
     arm(b, { at: 0x30000, kind: 'access' });
     expect(stop(b)).toEqual([DB, 'back', '0x1']);
     expect(goOn(b)).toEqual([undefined, 'back', '0x0']);
+  });
+
+  it('on the frame of its own #DB ends with the budget', async () => {
+    const b = await bare('long64');
+    b.load('mov [0x30000], al\nnext: nop\nhlt');
+    arm(b, { at: 0x30000, kind: 'write' }, { at: IST_STACK - 8, kind: 'write', length: 8 });
+    b.gate(DB, SEL.CODE64, 0x8e, 1);
+    expect(b.cpu.run(0, 100)).toEqual({ reason: 'budget' });
+    expect([b.state.steps, b.get('rip')]).toEqual([100, BigInt(HANDLERS + DB * 16)]);
   });
 
   it('waits out MOV SS and, with INT behind it, is taken at the handler', async () => {
