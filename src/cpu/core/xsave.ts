@@ -10,7 +10,7 @@ import {
   R_FTW, R_MXCSR, R_PKRU, R_RAX, R_RCX, R_RDX, R_XCR0, R_XMM,
 } from './layout';
 import {
-  CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_OSXSAVE, CR4_PCE, GP, NM, UD, codeMode, cpl, failed, flushTlb, isAmd, isCanonical, leave, raise,
+  CR0_EM, CR0_TS, CR4_FSGSBASE, CR4_OSFXSR, CR4_OSXSAVE, CR4_PCE, GP, NM, UD, codeMode, cpl, failed, flushTlb, isAmd, isCanonicalBase, leave, raise,
   raiseError, reg, reg32, setReg, st,
 } from './state';
 import { ld32, ld64, ld8, probeWrite, st32, st64 } from './mmu';
@@ -289,7 +289,7 @@ function writeBase(rec: usize): void {
     return;
   }
   const base = getAt(load<u8>(rec, REC_E), sizeOf(rec));
-  if (isCanonical(base)) setReg(R_BASE + <i32>load<u8>(rec, REC_SUB), base);
+  if (isCanonicalBase(base)) setReg(R_BASE + <i32>load<u8>(rec, REC_SUB), base);
   else raiseError(GP, 0);
 }
 

@@ -27,6 +27,7 @@ import {
   STACK,
   WORDS,
 } from './layout.ts';
+import { features } from './processor.ts';
 
 const id = (name: string): number => registerByName(name)!.id;
 const RIP = id('rip');
@@ -71,6 +72,8 @@ export class Model {
   constructor(mode: Mode, vendor: Vendor, image: Image) {
     this.#cpu = WasmCpu.createSync({ vcpus: 1, memory: 0x40000, vendor });
     this.#state = this.#cpu.vcpu(0);
+    // Bases are as wide as the linear addresses that the processor knows.
+    if (!features().has('la57')) this.#state.put(L.S_MAXLINADDR, 48n);
     this.#mode = mode;
     this.#image = image;
     const { memory } = this.#cpu;
