@@ -84,6 +84,20 @@ describe('conditions', () => {
     expect(await outcome('clzero', { rax: 0x400000 }, { vendor: 'amd' })).toBe(`${PF} 2`);
   });
 
+  it('MXCSR.MM frees operands of alignment, but not those of aligned moves; Intel does not have it', async () => {
+    const misaligned = { cr4: 0x20 | OSFXSR, mxcsr: 0x21f80 };
+    for (const source of ['paddb xmm0, [0x30001]', 'addps xmm0, [0x30001]', 'pshufb xmm0, [0x30001]']) {
+      expect(await outcome(source, misaligned, { vendor: 'amd' })).toBe('hlt');
+      expect(await outcome(source, { ...misaligned, mxcsr: 0x1f80 }, { vendor: 'amd' })).toBe('13 0');
+    }
+    for (const source of ['movaps xmm0, [0x30001]', 'movdqa [0x30001], xmm0', 'movntdqa xmm0, [0x30001]']) {
+      expect(await outcome(source, misaligned, { vendor: 'amd' })).toBe('13 0');
+    }
+    const load = 'mov dword ptr [0x30000], 0x21f80\nldmxcsr [0x30000]';
+    expect(await outcome(load, misaligned, { vendor: 'amd' })).toBe('hlt');
+    expect(await outcome(load, { ...misaligned, mxcsr: 0x1f80 })).toBe('13 0');
+  });
+
   it('FS and GS base instructions exist in 64-bit mode only', async () => {
     expect(await outcome('.byte 0xf3, 0x0f, 0xae, 0xc0', { cr4: FSGSBASE }, { mode: 'prot32' })).toBe(String(UD));
     const b = await bare('long64');

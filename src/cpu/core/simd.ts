@@ -80,7 +80,7 @@ export function enterMmx(): void {
 
 // ---- memory operands ----
 
-/** MXCSR.MM, which only AMD has: operands need not be aligned (APM vol. 1, 4.2.2). */
+/** MXCSR.MM, which only AMD has: operands need not be aligned, but those of aligned moves (APM vol. 1, 4.2.2). */
 const MXCSR_MM: u32 = 1 << 17;
 
 /**
@@ -99,7 +99,9 @@ export function alignedAddress(rec: usize, bytes: i32, alignment: u64, write: bo
 }
 /** Linear address of a memory operand of 16 bytes, aligned unless its row or MXCSR.MM says otherwise. Check failed(). */
 export function vectorAddress(rec: usize, write: bool): u64 {
-  const free = (load<u8>(rec, REC_MORE) & MORE_UNALIGNED) != 0 || (reg32(R_MXCSR) & MXCSR_MM) != 0;
+  const handler = <i32>load<u16>(rec, REC_HANDLER);
+  const masked: bool = (reg32(R_MXCSR) & MXCSR_MM) != 0 && handler != H.H_MOV_VW && handler != H.H_MOV_WV;
+  const free = (load<u8>(rec, REC_MORE) & MORE_UNALIGNED) != 0 || masked;
   return alignedAddress(rec, 16, free ? 1 : 16, write);
 }
 /** W operand with 16 bytes in memory. Check failed(). */
