@@ -96,6 +96,29 @@ again:
   });
 });
 
+describe('hidden features', () => {
+  it.each([
+    [[], 1, 1],
+    [['umip', 'x2apic'], 0, 0],
+  ] as const)('%j: not in CPUID, and their CR4 bits are reserved', async (hiddenFeatures, shown, allowed) => {
+    const body = `
+    mov eax, 1
+    cpuid
+    mov [0x1000], ecx
+    mov eax, cr4
+    or eax, 1 << 11             # UMIP; #GP without an IDT is a triple fault
+    mov cr4, eax
+    mov byte ptr [0x1004], 1`;
+    const run = await boot(body, { hiddenFeatures });
+    const view = new DataView(run.memory.buffer, run.memory.byteOffset);
+    expect([(view.getUint32(0x1000, true) >>> 21) & 1, view.getUint8(0x1004)]).toEqual([shown, allowed]);
+    expect(run.end.kind).toBe(allowed ? 'exit' : 'shutdown');
+  });
+  it('an unknown name is refused', async () => {
+    await expect(createVm({ hiddenFeatures: ['x2apik'] })).rejects.toThrow('there is no processor feature "x2apik"');
+  });
+});
+
 describe('the machine ends', () => {
   it.each([
     ['mov al, 0xfe\n out 0x64, al', 'reset'],

@@ -61,6 +61,7 @@ const TABLE = `
 1:edx 25 | sse | both |
 1:edx 26 | sse2 | both |
 7:ebx 0 | fsgsbase | both |
+7:ebx 1 | tsc_adjust | both | IA32_TSC_ADJUST
 7:ebx 3 | bmi1 | both |
 7:ebx 7 | smep | both | supervisor-mode execution prevention
 7:ebx 8 | bmi2 | both |

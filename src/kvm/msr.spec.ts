@@ -106,6 +106,30 @@ describe('time', () => {
   });
 });
 
+describe('IA32_TSC_ADJUST', () => {
+  it('a write of the guest moves the TSC by the difference to what it held', () => {
+    const { kvm } = bench();
+    const before = kvm.vcpus[0].tsc;
+    kvm.setMsr(0, 0x3b, 1000n, false);
+    kvm.setMsr(0, 0x3b, 400n, false);
+    expect([kvm.vcpus[0].tsc - before, kvm.getMsr(0, 0x3b)]).toEqual([400n, 400n]);
+  });
+  it('follows a write of the TSC by the guest, but not one by the host', () => {
+    const { kvm } = bench();
+    const before = kvm.vcpus[0].tsc;
+    kvm.setMsr(0, 0x10, before + 77n, false);
+    expect(kvm.getMsr(0, 0x3b)).toBe(77n);
+    kvm.setMsr(0, 0x10, before, true);
+    expect(kvm.getMsr(0, 0x3b)).toBe(77n);
+  });
+  it('the host stores it without an effect', () => {
+    const { kvm } = bench();
+    const before = kvm.vcpus[0].tsc;
+    kvm.setMsr(0, 0x3b, 5000n, true);
+    expect([kvm.vcpus[0].tsc, kvm.getMsr(0, 0x3b)]).toEqual([before, 5000n]);
+  });
+});
+
 describe('stored MSRs', () => {
   it.each<[name: string, msr: number, good: bigint, bad: bigint]>([
     ['PAT', 0x277, 0x0007_0406_0007_0406n, 2n],

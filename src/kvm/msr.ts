@@ -12,7 +12,7 @@ import { MAXLINADDR, MAXPHYADDR } from '../cpu/cpu.ts';
 import { MSR_TSC_DEADLINE } from './fastpath.ts';
 import { APIC_BASE_EN, APIC_BASE_EXTD } from './lapic.ts';
 import { PV_MSRS } from './pv-msr.ts';
-import type { PvContext } from './pv-state.ts';
+import { type PvContext, REQ_CLOCK_UPDATE } from './pv-state.ts';
 import type { KvmVcpu } from './vcpu.ts';
 
 /** What a row may ask of the VM. */
@@ -32,6 +32,7 @@ export interface MsrRow {
   readonly write: (vcpu: KvmVcpu, value: bigint, kvm: MsrContext, host: boolean) => boolean;
 }
 
+const MSR_TSC_ADJUST = 0x3b;
 const MASK64 = (1n << 64n) - 1n;
 const MASK32 = (1n << 32n) - 1n;
 const CR0_PG = 1 << 31;
@@ -122,8 +123,25 @@ const tsc: MsrRow = {
   msr: 0x10,
   name: 'IA32_TSC',
   read: (vcpu) => vcpu.tsc,
-  write: (vcpu, value) => {
+  write: (vcpu, value, _kvm, host) => {
+    const moved = value - vcpu.tsc;
     vcpu.tsc = value;
+    if (!host) vcpu.storeMsr(MSR_TSC_ADJUST, BigInt.asUintN(64, (vcpu.msrs.get(MSR_TSC_ADJUST) ?? 0n) + moved));
+    return true;
+  },
+};
+
+/** What the guest has moved its TSC by; a write moves it on. */
+const tscAdjust: MsrRow = {
+  msr: MSR_TSC_ADJUST,
+  name: 'IA32_TSC_ADJUST',
+  read: (vcpu) => vcpu.msrs.get(MSR_TSC_ADJUST) ?? 0n,
+  write: (vcpu, value, _kvm, host) => {
+    if (!host) {
+      vcpu.tsc += value - (vcpu.msrs.get(MSR_TSC_ADJUST) ?? 0n);
+      vcpu.pv.requests |= REQ_CLOCK_UPDATE;
+    }
+    vcpu.storeMsr(MSR_TSC_ADJUST, value);
     return true;
   },
 };
@@ -178,7 +196,7 @@ export const MSRS: readonly MsrRow[] = [
   readOnly(0x17, 'IA32_PLATFORM_ID', () => 0n),
   apicBase,
   ignored(0x2a, 'IA32_EBL_CR_POWERON'),
-  stored(0x3b, 'IA32_TSC_ADJUST'),
+  tscAdjust,
   ignored(0x79, 'IA32_UCODE_WRITE'),
   microcode,
   readOnly(0xfe, 'MTRRcap', () => 0x508n),

@@ -11,6 +11,7 @@
  * I/O breakpoints: DR7 may ask for them, but the exit of the instruction comes instead.
  */
 import {
+  HIDDEN_INVPCID,
   INTERCEPT_PAUSE,
   R_BASE,
   R_CR0,
@@ -25,12 +26,13 @@ import {
   R_RIP,
   R_SEL,
   R_XCR0,
+  S_HIDDEN,
   SEG_CS,
   SHADOW_STI,
   WINDOW_INTERRUPT,
   WINDOW_NMI,
 } from '../cpu/core/layout.ts';
-import type { Cpu, Vendor } from '../cpu/cpu.ts';
+import type { Cpu, CpuState, Vendor } from '../cpu/cpu.ts';
 import type {
   Cr8Exit,
   ExceptionExit,
@@ -268,6 +270,7 @@ export class Kvm implements HypercallContext, MsrContext {
       state.window = 0;
       state.exceptionBitmap = 1 << VECTOR_UD;
       state.intercepts = INTERCEPT_PAUSE;
+      hideFrom(state, this.hidden);
       const { clock, exitTable } = this;
       const shows = (name: string): boolean => this.hidden.every((feature) => feature.name !== name);
       const setup = { index, vcpuId, state, era, clock, exitTable, lint0Reenabled };
@@ -1695,6 +1698,25 @@ export class Kvm implements HypercallContext, MsrContext {
 }
 
 const gpaOf = (exit: MmioExit): bigint => join64(exit.gpaLo, exit.gpaHi);
+
+/** The CR4 bits that come with features (__cr4_reserved_bits). */
+const CR4_BITS: ReadonlyMap<string, number> = new Map([
+  ['umip', 11],
+  ['la57', 12],
+  ['fsgsbase', 16],
+  ['pcid', 17],
+  ['xsave', 18],
+  ['smep', 20],
+  ['smap', 21],
+  ['pku', 22],
+]);
+
+/** Makes #GP of the CR4 bits and #UD of the instructions that belong to hidden features. */
+function hideFrom(state: CpuState, hidden: readonly Feature[]): void {
+  let cr4 = 0;
+  for (const { name } of hidden) if (CR4_BITS.has(name)) cr4 |= 1 << (CR4_BITS.get(name) as number);
+  state.set(S_HIDDEN, cr4, hidden.some(({ name }) => name === 'invpcid') ? HIDDEN_INVPCID : 0);
+}
 
 function hiddenFeatures(names: readonly string[]): readonly Feature[] {
   const found = findFeatures(names);

@@ -8,7 +8,7 @@ import {
   EXIT_HYPERCALL, EXIT_INVD, EXIT_IO, EXIT_PAUSE, EXIT_RDMSR, EXIT_RDTSC, EXIT_SYSCALL, EXIT_WBINVD, EXIT_WRMSR, INTERCEPT_MSR, INTERCEPT_PAUSE,
   INTERCEPT_RDTSC, INTERCEPT_SYSCALL, R_BASE, R_CR4, R_RAX, R_RBP, R_RBX, R_RCX, R_RDI, R_RDX, R_RSI, R_RSP, R_SEL, R_TSC_AUX,
   R_TSC_OFFSET, SEG_CS, SEG_ES, SEG_FS, SEG_SS, SHADOW_MOV_SS, S_INTERCEPT, S_INTERRUPTIBILITY, S_STEPS, R_LIMIT,
-  R_RFLAGS, S_PENDING_DEBUG,
+  R_RFLAGS, S_PENDING_DEBUG, HIDDEN_INVPCID, S_HIDDEN,
 } from './layout';
 import {
   BP, BR, BRK_FAULT, BRK_LOOKUP, CR4_TSD, DB, DE, FLAGS_ARITH, FLAG_AF, FLAG_CF, FLAG_DF,
@@ -1332,6 +1332,10 @@ export function execute(rec: usize): void {
       break;
     }
     case H.H_INVPCID: {
+      if (load<u32>(st + (S_HIDDEN << 3), 4) & HIDDEN_INVPCID) {
+        raise(UD);
+        return;
+      }
       if (!requireCpl0()) return;
       const at = operandAddress(rec, 16, false);
       if (!failed()) invpcid(getG(rec, codeMode == 2 ? 3 : 2), at);

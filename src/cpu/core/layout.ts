@@ -152,6 +152,8 @@ export const S_HOOK_ADDRESS = 201;
  */
 export const S_VECTORING = 202;
 export const S_VECTORING_ERROR = 203;
+/** What the host does not let the guest have: bits of CR4 that it may not set, and from bit 32 on HIDDEN_* in the upper half. */
+export const S_HIDDEN = 204;
 export const S_SLOTS = 256;
 /** Not a slot: ST(0) … ST(7) of the host's register table, the physical registers from TOP on. */
 export const R_ST = 256;
@@ -192,6 +194,9 @@ export const BLOCKED_BY_NMI = 8;
 // ---- S_WINDOW ----
 export const WINDOW_INTERRUPT = 1;
 export const WINDOW_NMI = 2;
+
+// ---- S_HIDDEN, bits 63:32: instructions that raise #UD ----
+export const HIDDEN_INVPCID = 1;
 
 // ---- S_INTERCEPT ----
 export const INTERCEPT_PAUSE = 1;

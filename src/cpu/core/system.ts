@@ -8,7 +8,7 @@ import {
   EXIT_INVLPG, EXIT_MOV_CR3, INTERCEPT_INVLPG, INTERCEPT_MOV_CR3, R_ATTR, R_BASE, R_CR0, R_CR2, R_CR3, R_CR4, R_CSTAR, R_DR0,
   R_DR6, R_DR7, R_EFER, R_FMASK, R_GDTR_BASE, R_GDTR_LIMIT, R_IDTR_BASE, R_IDTR_LIMIT, R_KERNEL_GS_BASE, R_LIMIT, R_LSTAR, R_RFLAGS,
   R_SEL, R_STAR, R_SYSENTER_CS, R_SYSENTER_EIP, R_SYSENTER_ESP, R_TSC_AUX, SEG_CS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SHADOW_STI,
-  S_INTERCEPT, S_INTERRUPTIBILITY, S_MAXLINADDR, S_PENDING_DEBUG, R_PKRU, R_RAX, R_RCX, R_RDX,
+  S_INTERCEPT, S_HIDDEN, S_INTERRUPTIBILITY, S_MAXLINADDR, S_PENDING_DEBUG, R_PKRU, R_RAX, R_RCX, R_RDX,
 } from './layout';
 import {
   ATTR_L, ATTR_TYPE, ATTR_UNUSABLE, BRK_LOOKUP, CR0_AM, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NE, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP,
@@ -112,7 +112,7 @@ const CR4_PDPTES: u64 = CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP;
 
 function writeCr4(value: u64): void {
   const changed = reg(R_CR4) ^ value;
-  let bad = (value & ~SUPPORTED_CR4) != 0 || ((value & CR4_LA57) != 0 && reg(S_MAXLINADDR) < 57);
+  let bad = (value & (~SUPPORTED_CR4 | <u64>reg32(S_HIDDEN))) != 0 || ((value & CR4_LA57) != 0 && reg(S_MAXLINADDR) < 57);
   if (longMode) bad = bad || (value & CR4_PAE) == 0 || (changed & CR4_LA57) != 0;
   if (value & changed & CR4_PCIDE) bad = bad || !longMode || (reg(R_CR3) & 0xfff) != 0;
   if (bad) {
