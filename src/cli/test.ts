@@ -70,6 +70,7 @@ export async function testCommand(paths: readonly string[], flags: TestFlags, ou
       path: program.path,
       title: program.title,
       status: program.status,
+      ...(program.reason === undefined ? {} : { reason: program.reason }),
       error: program.error && { code: program.error.code, message: program.error.message },
       runs: program.runs.map((run) => ({ ...run, checks: run.checks.map(checkToJson) })),
     }));

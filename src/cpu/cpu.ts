@@ -30,6 +30,15 @@ export interface CpuOptions {
   readonly vendor: Vendor;
 }
 
+/** Who executed the steps of an engine that shares the work with the core. */
+export interface EngineShare {
+  /** Name of the foreign side, and its steps. */
+  readonly engine: string;
+  readonly executed: number;
+  /** Steps of the core, by what the foreign side lacks for them. */
+  readonly core: readonly { readonly what: string; readonly steps: number }[];
+}
+
 /** Several virtual processors over one guest-physical memory. */
 export interface Cpu {
   readonly vcpuCount: number;
@@ -46,8 +55,8 @@ export interface Cpu {
   memoryWritten(address: number, length: number): void;
   /** The engine can run nothing any more. */
   readonly failed?: boolean;
-  /** Of an engine that shares the work: in one line, what executed how many steps since the last call. */
-  share?(): string;
+  /** Of an engine that shares the work: what executed how many steps since the last call. */
+  share?(): EngineShare;
   /** Takes a snapshot of RAM and all vCPUs between two runs. An engine without snapshots has neither this nor `restore`. */
   snapshot?(): CpuSnapshot;
   /**

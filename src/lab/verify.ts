@@ -123,12 +123,26 @@ async function verifyProgram(path: string, options: VerifyOptions): Promise<Prog
   if (lacking !== undefined) return { path, title, status: 'skip', reason: lacking, runs: [] };
   const vendors = opened.vendors.filter((vendor) => options.vendor === undefined || vendor === options.vendor);
   const runs: VerifiedRun[] = [];
+  /** What the core executed all of the program for. */
+  const lacks = new Set<string>();
+  let shared = false;
   for (const vendor of vendors) {
     for (const kvm of chosenEras(opened.eras, settings.kvm, options.kvm)) {
       const { vm, run, checks, pass } = await runProgram(opened, { kvm, vendor, engine });
       vm.dispose();
+      if (run.share?.executed === 0) for (const { what } of run.share.core) lacks.add(what);
+      else if (run.share !== undefined) shared = true;
       runs.push({ era: run.era, vendor, seed: run.seed, end: describeEnd(run.end), steps: run.steps, checks, pass });
     }
+  }
+  if (lacks.size > 0 && !shared && runs.every((run) => run.pass)) {
+    return {
+      path,
+      title,
+      status: 'skip',
+      reason: `engine ${engine} lacks all it needs: ${[...lacks].join(', ')}`,
+      runs: [],
+    };
   }
   const status = runs.length === 0 ? 'skip' : runs.every((run) => run.pass) ? 'pass' : 'fail';
   return { path, title, status, ...(status === 'skip' ? { reason: 'not for this KVM version or vendor' } : {}), runs };

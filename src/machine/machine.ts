@@ -4,7 +4,7 @@
  */
 
 import { R_RIP, R_TSC_OFFSET, S_STEPS } from '../cpu/core/layout.ts';
-import type { Cpu, CpuOptions } from '../cpu/cpu.ts';
+import type { Cpu, CpuOptions, EngineShare } from '../cpu/cpu.ts';
 import { REGISTERS, registerByName } from '../cpu/registers.ts';
 import { KvmscopeError } from '../errors.ts';
 import { CostModel } from '../kvm/cost-model.ts';
@@ -529,7 +529,8 @@ class Machine implements Vm {
       console: this.#console.text,
       reports: [...this.#board.reports],
       steps,
-      notes: [...this.#board.notes, ...(share === undefined ? [] : [share])],
+      notes: [...this.#board.notes, ...(share === undefined ? [] : [shareText(share)])],
+      ...(share === undefined ? {} : { share }),
       memory: this.memory,
     };
   }
@@ -547,6 +548,13 @@ class Machine implements Vm {
   #checkAlive(): void {
     if (this.#disposed) throw new KvmscopeError('usage', 'this VM has been disposed of');
   }
+}
+
+/** In one line. */
+function shareText({ engine, executed, core }: EngineShare): string {
+  const rest = core.reduce((sum, { steps }) => sum + steps, 0);
+  const parts = core.map(({ what, steps }) => `${steps} ${what}`).join(', ');
+  return `${engine} executed ${executed} of ${executed + rest} steps${rest === 0 ? '' : `, the core the rest: ${parts}`}`;
 }
 
 /** Brings one vCPU of a used engine to a state without history. */

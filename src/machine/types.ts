@@ -1,5 +1,5 @@
 /** How a virtual machine is set up and what a run of it yields. */
-import type { EngineKind, Vendor } from '../cpu/cpu.ts';
+import type { EngineKind, EngineShare, Vendor } from '../cpu/cpu.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ApicvMode, ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 
@@ -150,6 +150,8 @@ export interface RunResult {
   readonly steps: number;
   /** Things worth knowing that are no failure, one line each: ports and addresses nobody answers, in order of first use. */
   readonly notes: readonly string[];
+  /** Who executed the steps, of an engine that shares the work. */
+  readonly share?: EngineShare;
   /** Guest RAM itself, not a copy: valid until the VM runs again or is disposed of. */
   readonly memory: Uint8Array;
 }

@@ -52,8 +52,7 @@ async function compare(program: Program, options: MachineOptions, module: typeof
   expect(Buffer.compare(run.memory, expected.memory)).toBe(0);
   core.dispose();
   const note = run.notes.find((text) => text.startsWith('Unicorn executed')) ?? '';
-  const [executed, steps] = (note.match(/\d+/g) ?? []).map(Number);
-  return { executed, steps, note };
+  return { executed: run.share?.executed ?? -1, steps: run.steps, note };
 }
 
 const ALL = findPrograms(['guest']);

@@ -20,7 +20,7 @@
  */
 import { KvmscopeError } from '../../errors.ts';
 import * as L from '../core/layout.ts';
-import { type Cpu, type CpuOptions, type CpuState, UNICORN_MAX_MEMORY, type Vendor } from '../cpu.ts';
+import { type Cpu, type CpuOptions, type CpuState, type EngineShare, UNICORN_MAX_MEMORY, type Vendor } from '../cpu.ts';
 import type { Exit, InternalExit } from '../exit.ts';
 import { WasmCpu, type WasmCpuState } from '../wasm-cpu.ts';
 import { decode, PLAIN, REP16, REP64, SYSTEM, UNKNOWN } from './instruction-class.ts';
@@ -293,13 +293,12 @@ export class UnicornCpu implements Cpu {
     return system.run(index, 0);
   }
 
-  share(): string {
-    const { executed, systemSteps } = this;
-    const system = [...systemSteps.values()].reduce((sum, steps) => sum + steps, 0);
-    const parts = [...systemSteps].map(([what, steps]) => `${steps} ${what}`).join(', ');
+  share(): EngineShare {
+    const core = [...this.systemSteps].map(([what, steps]) => ({ what, steps }));
+    const { executed } = this;
     this.executed = 0;
-    systemSteps.clear();
-    return `Unicorn executed ${executed} of ${executed + system} steps${parts === '' ? '' : `, kvmscope the rest: ${parts}`}`;
+    this.systemSteps.clear();
+    return { engine: 'Unicorn', executed, core };
   }
 
   /** An error of the module's own leaves it unusable: every later run says so, too. */
