@@ -38,7 +38,7 @@ import { X87 } from './opcodes/x87.ts';
 /** Instructions that are not in the table, by group: their opcodes raise #UD. */
 export const MISSING: readonly string[] = [
   'AVX, AVX2, F16C, FMA, XOP, AVX-512, AMX',
-  'SHA, GFNI, VAES, VPCLMULQDQ, Key Locker',
+  'GFNI, VAES, VPCLMULQDQ, Key Locker',
   '3DNow!, SSE4A',
   'RTM: XBEGIN, XEND, XABORT, XTEST',
   'CET: shadow-stack instructions; ENDBR is a no-op',

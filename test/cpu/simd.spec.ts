@@ -216,6 +216,54 @@ describe('published examples', () => {
     expect(xmm(b, 0)).toEqual([0x320b6a19978511dcn, 0xfb09dc021d842539n]);
   });
 
+  it('SHA-256 of a message of one block (FIPS 180-4)', async () => {
+    const b = await enabled();
+    const primes = Array.from({ length: 312 }, (_, n) => n).filter(
+      (n) => n > 1 && !Array.from({ length: n }, (_, k) => k).some((k) => k > 1 && n % k === 0),
+    );
+    const fraction = (value: number): number => Math.floor((value % 1) * 2 ** 32);
+    const start = primes.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
+    primes.slice(0, 64).forEach((prime, i) => {
+      b.write32(0x10000 + i * 4, fraction(Math.cbrt(prime)));
+    });
+    const four = (...lanes: number[]): bigint => lanes.reduceRight((sum, lane) => (sum << 32n) | BigInt(lane), 0n);
+    const [h0, h1, h2, h3, h4, h5, h6, h7] = start as [number, number, number, number, number, number, number, number];
+    b.put({ xmm1: four(h5, h4, h1, h0), xmm2: four(h7, h6, h3, h2) });
+    b.put({ xmm3: four(0x61626380, 0, 0, 0), xmm4: 0, xmm5: 0, xmm6: four(0, 0, 0, 24) });
+    b.run(`
+      mov esi, 0x10000
+      mov ecx, 16
+    four_rounds:
+      movdqa xmm0, [rsi]
+      paddd xmm0, xmm3
+      sha256rnds2 xmm2, xmm1
+      pshufd xmm0, xmm0, 0x0e
+      sha256rnds2 xmm1, xmm2
+      movdqa xmm7, xmm6
+      palignr xmm7, xmm5, 4
+      sha256msg1 xmm3, xmm4
+      paddd xmm3, xmm7
+      sha256msg2 xmm3, xmm6
+      movdqa xmm7, xmm3
+      movdqa xmm3, xmm4
+      movdqa xmm4, xmm5
+      movdqa xmm5, xmm6
+      movdqa xmm6, xmm7
+      add esi, 16
+      dec ecx
+      jnz four_rounds
+      hlt`);
+    const lane = (name: string, n: number): number => Number((b.get(name) >> BigInt(32 * n)) & 0xffffffffn);
+    const ends = [
+      ...[3, 2].map((n) => lane('xmm1', n)),
+      ...[3, 2].map((n) => lane('xmm2', n)),
+      ...[1, 0].map((n) => lane('xmm1', n)),
+      ...[1, 0].map((n) => lane('xmm2', n)),
+    ];
+    const digest = ends.map((word, i) => ((word + (start[i] as number)) >>> 0).toString(16).padStart(8, '0'));
+    expect(digest.join('')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
+  });
+
   it('PCMPISTRI finds a character of a set, PCMPESTRM masks a range', async () => {
     const b = await enabled();
     const text = (s: string): bigint => [...s].reduceRight((value, c) => (value << 8n) | BigInt(c.charCodeAt(0)), 0n);

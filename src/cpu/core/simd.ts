@@ -337,7 +337,9 @@ function operate(handler: i32, a: v128, b: v128, imm: i32): v128 {
     case H.H_AESDEC: return aesDecrypt(a, b, false);
     case H.H_AESDECLAST: return aesDecrypt(a, b, true);
     case H.H_AESKEYGENASSIST: return aesKeygenAssist(b, imm);
-    default: return unreachable();
+    default:
+      raise(UD);
+      return a;
   }
 }
 
