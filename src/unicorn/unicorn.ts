@@ -885,6 +885,7 @@ export class Unicorn {
     if (this.virtualTlb && this.tlbHooks.length > 0) return L.ACCESS_LEAVE;
     const { u32, u64 } = this.core;
     const address = u64[L.S_EXIT_Q0];
+    const rip = u64[L.R_RIP];
     this.changes = 0;
     if (kind === L.ACCESS_WRITE) {
       this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, this.core.i64[L.S_EXIT_DATA]);
@@ -895,11 +896,13 @@ export class Unicorn {
     }
     if (this.changes === 0 && !this.stopping) return L.ACCESS_PASS;
     if (!this.stopping && !(this.changes & (NESTED | JUMPED))) return L.ACCESS_CHANGED;
-    this.jump = this.changes & JUMPED ? this.core.u64[L.R_RIP] : undefined;
+    this.retryRip = this.changes & JUMPED ? this.core.u64[L.R_RIP] : rip;
+    this.retryJumps = (this.changes & JUMPED) !== 0;
     return L.ACCESS_RETRY;
   }
-  /** RIP that a callback of onAccess() wrote. */
-  private jump: bigint | undefined;
+  /** Where the guest goes on after ACCESS_RETRY, because a nested run has moved RIP; and whether a callback wrote that. */
+  private retryRip = 0n;
+  private retryJumps = false;
 
   private callBlockHooks(pc: bigint, size: number, icount: number): void {
     const block = { pc, icount, size };
@@ -1064,10 +1067,8 @@ export class Unicorn {
       case L.EXIT_ACCESS:
         return this.access();
       case L.EXIT_RETRY:
-        if (this.jump !== undefined) {
-          u64[L.R_RIP] = this.jump;
-          this.changes |= JUMPED;
-        }
+        u64[L.R_RIP] = this.retryRip;
+        if (this.retryJumps) this.changes |= JUMPED;
         return RERUN;
       case L.EXIT_MMIO: {
         const how = u32[L.S_EXIT_Q1 * 2];
