@@ -39,8 +39,6 @@ const FLAGS_WRITABLE: u64 = 0x257fd5;
 
 // ---- what is being delivered ----
 
-/** A processor is busy for ever with an #AC whose delivery raises #AC; this one looks at its budget after so many. */
-const SERIAL_DELIVERIES: i32 = 8;
 const NOTHING: i32 = -1;
 /** An interrupt or a software interrupt: a fault during its delivery is handled like any first fault. */
 const BENIGN: i32 = -2;
@@ -283,7 +281,7 @@ export function deliverException(): void {
   let first = inFlight;
   let again = first != NOTHING;
   inFlight = NOTHING;
-  for (let n = 0; n < SERIAL_DELIVERIES; n++) {
+  for (;;) {
     let vector = exVector;
     let error = exError;
     let hasError = exHasError;
@@ -337,10 +335,6 @@ export function deliverException(): void {
     again = true;
     setStepsLeft(stepsLeft - 1);
   }
-  // Nothing has changed: the instruction faults again, within the budget.
-  inFlight = NOTHING;
-  clearBrk();
-  setBrk(BRK_LOOKUP);
 }
 
 /** True if the bit of INT n in the interrupt redirection bitmap, the 32 bytes below the I/O permission map, is 0. #GP(0) if it is not in the TSS. */
