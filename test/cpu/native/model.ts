@@ -187,6 +187,8 @@ export class Model {
     }
     for (let n = 0; n < 16; n++) state.put(n, c.registers[n] as bigint);
     this.#putFx(c.fx ?? FRESH);
+    state.set(L.R_BASE + L.SEG_FS, FS_BASE, 0);
+    state.set(L.R_BASE + L.SEG_GS, GS_BASE, 0);
     const start = (this.#mode === CODE16 ? 0 : CODE) + c.at;
     state.set(RIP, start, 0);
     state.set(RFLAGS, c.step && trapFlag ? c.rflags | TF : c.rflags, 0);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -79,7 +80,7 @@ static struct outcome *outcomes;
 static uint8_t (*images)[FX_BYTES];
 static uint8_t fresh[FX_BYTES];  /* after FNINIT */
 static uint32_t current;
-static int started, used;
+static int started, used, base_instructions;
 static uint8_t *code;  /* writable alias of the code pages */
 static uint64_t own_fs;
 static uint8_t alternate_stack[1 << 18] __attribute__((aligned(64)));
@@ -190,6 +191,12 @@ static inline void set_own_flags(uint64_t flags) {
   __asm__ volatile("pushq %0; popfq" : : "r"(all) : "memory", "cc");
 }
 
+/* What WRFSBASE and WRGSBASE of a case may have changed. */
+static void restore_bases(void) {
+  if (base_instructions)
+    __asm__ volatile("wrfsbase %0; wrgsbase %1" : : "r"((uint64_t)FS_BASE), "r"((uint64_t)GS_BASE));
+}
+
 static void on_signal(int signal, siginfo_t *info, void *context) {
   set_own_flags(0); /* The case may have left AC set: no misaligned access before this. */
   greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
@@ -207,6 +214,7 @@ static void on_signal(int signal, siginfo_t *info, void *context) {
     write_all(images, FX_BYTES * (size_t)head.states);
     raw_syscall(SYS_exit_group, 0, 0, 0);
   }
+  restore_bases();
   begin(&cases[current], g, fx);
   set_own_flags(cases[current].rflags & (NT | ID));
 }
@@ -258,6 +266,7 @@ int main(void) {
   for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) sigaction(signals[i], &action, 0);
   alarm(600);
 
+  base_instructions = getauxval(AT_HWCAP2) >> 1 & 1;
   syscall(SYS_arch_prctl, ARCH_GET_FS, &own_fs);
   raw_syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE, 0);
   raw_syscall(SYS_arch_prctl, ARCH_SET_FS, FS_BASE, 0);

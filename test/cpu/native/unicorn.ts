@@ -27,13 +27,13 @@ export function unicornUnavailable(): string | undefined {
 /** Handlers that Unicorn 2.0.1 is known to do differently, and how. */
 export const UNICORN_DIFFERS: Readonly<Record<string, string>> = {
   ...Object.fromEntries([...PRIVILEGED].map((handler) => [handler, 'runs at CPL 0'])),
-  POPF: 'runs at CPL 0',
+  ...{ POPF: 'runs at CPL 0', SET_AC: 'runs at CPL 0' },
+  RDPMC: 'is #UD',
   ...{ LAR: 'has no GDT', LSL: 'has no GDT', VERR: 'has no GDT', VERW: 'has no GDT' },
   ...{ MOV_ES: 'has no selectors', PUSH_SEG: 'has no selectors' },
   TEST_EI: 'F6 /1 and F7 /1 are #UD',
   NOP: 'register forms of 0F 18 are #UD',
   CLFLUSH: 'does not look at the address',
-  ...{ MOVBE_GM: 'is #UD', MOVBE_MG: 'is #UD' },
   ENTER: 'does not probe the new top of the stack',
   RET_I: 'takes the immediate for signed',
   ...{ LAHF: 'uses SPL for AH behind a REX prefix', SAHF: 'uses SPL for AH behind a REX prefix' },
@@ -51,7 +51,6 @@ export const UNICORN_DIFFERS: Readonly<Record<string, string>> = {
       .map((handler) => [handler, 'knows nothing of MXCSR.DAZ and rounds some denormals differently']),
   ),
   CMPF: 'is #UD with predicates above 7',
-  PCLMULQDQ: 'is #UD',
   ...{ FXSAVE: 'stores other registers', FXRSTOR: 'loads other registers' },
   LDMXCSR: 'takes reserved bits',
   ...{ PHADDW: 'is wrong if both operands are one register', PHADDD: 'is wrong if both operands are one register' },
@@ -67,8 +66,13 @@ export const UNICORN_DIFFERS_BY_STATE: Readonly<Record<string, string>> = {
   x87: 'has no stack faults and few of the status flags',
   mmx: 'leaves bits 79:64 of the x87 registers as they were',
 };
+/** Features of which it does the instructions; it knows others by name only, or not at all. */
+const UNICORN_FEATURES: ReadonlySet<string> = new Set(
+  '3dnowprefetch abm adx aes bmi1 bmi2 clflush cmov cx16 cx8 fxsr popcnt pni sse sse2 sse4_1 sse4_2 ssse3'.split(' '),
+);
 /** Why Unicorn is no judge of a form, or undefined if it is one. */
 export const differsInUnicorn = (form: Form): string | undefined =>
+  (form.feature === undefined || UNICORN_FEATURES.has(form.feature) ? undefined : `lacks ${form.feature}`) ??
   UNICORN_DIFFERS[form.handler] ??
   form.row.attributes.map((name) => UNICORN_DIFFERS_BY_STATE[name]).find((why) => why !== undefined);
 
