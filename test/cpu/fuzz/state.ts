@@ -370,11 +370,13 @@ export function violations(state: CpuState): string[] {
     const cs = attr(L.SEG_CS);
     const ss = attr(L.SEG_SS);
     const cpl = state.cpl;
-    check((cs & UNUSABLE) === 0 && (cs & 8) !== 0, 'CS is no code segment');
+    // A task switch to a bad CS leaves none until the exception of the new task has a handler.
+    const none = (cs & UNUSABLE) !== 0;
+    check(none || (cs & 8) !== 0, 'CS is no code segment');
     check(!code64 || (cs & 0x4000) === 0, 'CS has L and D');
     check((ss & UNUSABLE) !== 0 || [3, 7].includes(ss & 0xf), 'SS is not writable data');
     check(((ss >> 5) & 3) === cpl, 'CPL is not the DPL of SS');
-    check((cs & 4) !== 0 ? ((cs >> 5) & 3) <= cpl : ((cs >> 5) & 3) === cpl, 'DPL of CS');
+    check(none || ((cs & 4) !== 0 ? ((cs >> 5) & 3) <= cpl : ((cs >> 5) & 3) === cpl), 'DPL of CS');
   } else check(state.cpl === (v8086 ? 3 : 0), 'CPL in real or virtual-8086 mode');
   check(
     code64 ? canonical(L.R_RIP, (cr4 & CR4_LA57) !== 0 ? 57 : 48) : state.hi(L.R_RIP) === 0,
