@@ -253,6 +253,46 @@ describe('faults of operands', () => {
   });
 });
 
+describe('alignment, where it is checked (SDM vol. 3, table 6-7)', () => {
+  it.each([
+    ['fnstenv', '', 4],
+    ['fldenv', '', 4],
+    ['fnsave', '', 4],
+    ['frstor', '', 4],
+    ['fnsave', '.byte 0x66\n', 2],
+    ['frstor', '.byte 0x66\n', 2],
+    ['fstp tbyte ptr', '', 8],
+    ['fld tbyte ptr', '', 8],
+    ['fbstp tbyte ptr', '', 8],
+    ['fstp qword ptr', '', 8],
+    ['fldcw word ptr', '', 2],
+  ])('%s, prefix "%s": %i', async (code, prefix, alignment) => {
+    for (let at = 0; at < 10; at++) {
+      const b = await bare('long64', { cpl: 3 });
+      b.put({ cr0: 0x80050031, rflags: 0x40002 });
+      const { vector } = b.run(`fninit\n fldpi\n ${prefix} ${code} [${0x10000 + at}]\n hlt`);
+      // HLT at CPL 3 is #GP.
+      expect([at, vector]).toEqual([at, at % alignment === 0 ? 13 : 17]);
+    }
+  });
+});
+
+describe('images outside RAM', () => {
+  it('are accesses of 8 bytes that the host completes one by one', async () => {
+    const b = await bare('prot32');
+    b.load('fninit\n fldpi\n fnsave [0x300000]\n hlt');
+    const written = new Map<number, bigint>();
+    for (let exit = b.cpu.run(0, 100); exit.reason === 'mmio'; exit = b.cpu.run(0, 100)) {
+      written.set(exit.gpaLo, (BigInt(exit.valueHi) << 32n) | BigInt(exit.valueLo));
+      b.state.completeMmio(0, 0);
+    }
+    expect([...written.keys()]).toEqual(Array.from({ length: 14 }, (_, i) => 0x300000 + i * 8));
+    // ST(0) begins at byte 28.
+    expect([written.get(0x300018)! >> 32n, written.get(0x300020)!]).toEqual([0x2168c235n, 0x4000c90fdaa2n]);
+    expect(b.get('ftw')).toBe(0n);
+  });
+});
+
 describe('registers for the host', () => {
   it('ST(i) is relative to TOP', async () => {
     const b = await bare('long64');

@@ -519,10 +519,14 @@ export function probeWrite(linear: u64, size: i32): bool {
   if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, true, tlb);
   return true;
 }
-/** Checks that a later load of a byte cannot fault. */
-export function probeRead(linear: u64): bool {
+/** The same for a load of 1, 2, 4 or 8 bytes. */
+export function probeRead(linear: u64, size: i32): bool {
   if (!longMode) linear &= 0xffffffff;
-  return addressCheck(linear, 1, false) && (sparse || translateData(linear, false, tlb));
+  if (!addressCheck(linear, size, false) || misaligned(linear, size)) return false;
+  if (sparse) return true;
+  if (!translateData(linear, false, tlb)) return false;
+  if ((linear & 0xfff) + size > 0x1000) return translateData((linear + (size - 1)) & PAGE_MASK, false, tlb);
+  return true;
 }
 
 // ---- stack accesses at the current privilege: a non-canonical address is #SS(0) ----

@@ -11,7 +11,7 @@ import {
   FCW_INIT, R_CR0, R_FCS, R_FCW, R_FDP, R_FDS, R_FIP, R_FOP, R_FPR, R_FSW, R_FTW, R_RAX, R_SEL, SEG_CS,
 } from './layout';
 import {
-  CR0_EM, CR0_MP, CR0_NE, CR0_TS, FLAG_CF, FLAG_PF, FLAG_ZF, MF, NM, curRip, failed, isAmd, protectedMode, raise, reg, reg32,
+  CR0_EM, CR0_MP, CR0_NE, CR0_TS, FLAG_CF, FLAG_PF, FLAG_ZF, MF, NM, alignmentChecked, curRip, failed, isAmd, protectedMode, raise, reg, reg32,
   setReg, st,
 } from './state';
 import { condition, setArithFlags } from './flags';
@@ -398,7 +398,12 @@ function fullTags(): u32 {
 function wideImage(rec: usize): bool {
   return load<u8>(rec, REC_SIZE) >= 2;
 }
-function storeEnvironment(to: u64, wide: bool): void {
+
+// An image in memory is read and written whole, before anything of it is kept.
+const IMAGE: usize = memory.data(112);
+
+/** Puts the environment into IMAGE. */
+function storeEnvironment(wide: bool): void {
   const fip = reg(R_FIP);
   const fdp = reg(R_FDP);
   const fop = reg(R_FOP);
@@ -407,63 +412,69 @@ function storeEnvironment(to: u64, wide: bool): void {
   const dp = <u64><u32>(fdp + (reg(R_FDS) << 4));
   const tags = fullTags();
   if (wide) {
-    st32(to, fcw | 0xffff0000);
-    st32(to + 4, fsw | 0xffff0000);
-    st32(to + 8, tags | 0xffff0000);
+    store<u32>(IMAGE, <u32>(fcw | 0xffff0000));
+    store<u32>(IMAGE, <u32>(fsw | 0xffff0000), 4);
+    store<u32>(IMAGE, <u32>(tags | 0xffff0000), 8);
     if (protectedMode) {
-      st32(to + 12, fip & 0xffffffff);
-      st32(to + 16, reg(R_FCS) | (fop << 16));
-      st32(to + 20, fdp & 0xffffffff);
-      st32(to + 24, reg(R_FDS) | 0xffff0000);
+      store<u32>(IMAGE, <u32>(fip & 0xffffffff), 12);
+      store<u32>(IMAGE, <u32>(reg(R_FCS) | (fop << 16)), 16);
+      store<u32>(IMAGE, <u32>(fdp & 0xffffffff), 20);
+      store<u32>(IMAGE, <u32>(reg(R_FDS) | 0xffff0000), 24);
     } else {
-      st32(to + 12, (ip & 0xffff) | 0xffff0000);
-      st32(to + 16, fop | ((ip >> 16) << 12));
-      st32(to + 20, (dp & 0xffff) | 0xffff0000);
-      st32(to + 24, (dp >> 16) << 12);
+      store<u32>(IMAGE, <u32>((ip & 0xffff) | 0xffff0000), 12);
+      store<u32>(IMAGE, <u32>(fop | ((ip >> 16) << 12)), 16);
+      store<u32>(IMAGE, <u32>((dp & 0xffff) | 0xffff0000), 20);
+      store<u32>(IMAGE, <u32>((dp >> 16) << 12), 24);
     }
     return;
   }
-  st16(to, fcw);
-  st16(to + 2, fsw);
-  st16(to + 4, tags);
+  store<u16>(IMAGE, <u16>(fcw));
+  store<u16>(IMAGE, <u16>(fsw), 2);
+  store<u16>(IMAGE, <u16>(tags), 4);
   if (protectedMode) {
-    st16(to + 6, fip & 0xffff);
-    st16(to + 8, reg(R_FCS));
-    st16(to + 10, fdp & 0xffff);
-    st16(to + 12, reg(R_FDS));
+    store<u16>(IMAGE, <u16>(fip & 0xffff), 6);
+    store<u16>(IMAGE, <u16>(reg(R_FCS)), 8);
+    store<u16>(IMAGE, <u16>(fdp & 0xffff), 10);
+    store<u16>(IMAGE, <u16>(reg(R_FDS)), 12);
   } else {
-    st16(to + 6, ip & 0xffff);
-    st16(to + 8, fop | ((ip >> 4) & 0xf000));
-    st16(to + 10, dp & 0xffff);
-    st16(to + 12, (dp >> 4) & 0xf000);
+    store<u16>(IMAGE, <u16>(ip & 0xffff), 6);
+    store<u16>(IMAGE, <u16>(fop | ((ip >> 4) & 0xf000)), 8);
+    store<u16>(IMAGE, <u16>(dp & 0xffff), 10);
+    store<u16>(IMAGE, <u16>((dp >> 4) & 0xf000), 12);
   }
 }
 
-// An image in memory is read whole before anything is kept.
-const IMAGE: usize = memory.data(112);
-
-/** The second page that the control word at the start of an image reaches into, else its own address. */
-function firstField(at: u64, bytes: i32): u64 {
-  const page = (at + (bytes == 14 || bytes == 94 ? 1 : 3)) & ~(<u64>0xfff);
-  return page > at ? page : at;
+/** Accesses of an image: their size is its alignment where that is checked (SDM vol. 3, table 6-7), else few and large. */
+function chunkOf(i: i32, bytes: i32, wide: bool): i32 {
+  const most = alignmentChecked ? (wide ? 4 : 2) : 8;
+  const rest = bytes - i;
+  return rest >= most ? most : rest >= 4 ? 4 : 2;
 }
-/** Checks the pages of an image before it is stored: a fault reports the control word's address or the last byte's, as AMD's do. */
-function writable(to: u64, bytes: i32): bool {
-  return probeWrite(to, 1) && probeWrite(firstField(to, bytes), 1) && probeWrite(to + (bytes - 1), 1);
+/** Checks the pages of an image before it is stored: a fault reports its first doubleword or word, or its last byte, as AMD's do. */
+function writable(to: u64, bytes: i32, wide: bool): bool {
+  return probeWrite(to, wide ? 4 : 2) && probeWrite(to + (bytes - 1), 1);
 }
-/** Copies an image of `bytes` bytes from memory; false with a fault or exit pending. */
-function readImage(from: u64, bytes: i32): bool {
-  if (!probeRead(from) || !probeRead(firstField(from, bytes)) || !probeRead(from + (bytes - 1))) return false;
-  for (let i = 0; i < bytes; i += 8) {
-    const rest = bytes - i;
-    if (rest >= 8) store<u64>(IMAGE + i, ld64(from + i));
-    else if (rest >= 4) {
-      store<u32>(IMAGE + i, <u32>ld32(from + i));
-      if (!failed() && rest > 4) store<u16>(IMAGE + i + 4, <u16>ld16(from + i + 4));
-    } else store<u16>(IMAGE + i, <u16>ld16(from + i));
-    if (failed()) return false;
+/** Copies IMAGE to memory, after writable(). */
+function writeImage(to: u64, bytes: i32, wide: bool): void {
+  let n = 0;
+  for (let i = 0; i < bytes && !failed(); i += n) {
+    n = chunkOf(i, bytes, wide);
+    if (n == 8) st64(to + i, load<u64>(IMAGE + i));
+    else if (n == 4) st32(to + i, load<u32>(IMAGE + i));
+    else st16(to + i, load<u16>(IMAGE + i));
   }
-  return true;
+}
+/** Copies an image of `bytes` bytes from memory to IMAGE; false with a fault or exit pending. */
+function readImage(from: u64, bytes: i32, wide: bool): bool {
+  if (!probeRead(from, wide ? 4 : 2) || !probeRead(from + (bytes - 1), 1)) return false;
+  let n = 0;
+  for (let i = 0; i < bytes && !failed(); i += n) {
+    n = chunkOf(i, bytes, wide);
+    if (n == 8) store<u64>(IMAGE + i, ld64(from + i));
+    else if (n == 4) store<u32>(IMAGE + i, <u32>ld32(from + i));
+    else store<u16>(IMAGE + i, <u16>ld16(from + i));
+  }
+  return !failed();
 }
 function loadEnvironment(wide: bool): void {
   let tags: u32;
@@ -530,36 +541,36 @@ function fnstenv(rec: usize): void {
   const wide = wideImage(rec);
   const bytes = wide ? 28 : 14;
   const to = operandAddress(rec, bytes, true);
-  if (failed() || !writable(to, bytes)) return;
-  storeEnvironment(to, wide);
+  if (failed() || !writable(to, bytes, wide)) return;
+  storeEnvironment(wide);
+  writeImage(to, bytes, wide);
   if (!failed()) fcw |= 0x3f;
 }
 function fldenv(rec: usize): void {
   const wide = wideImage(rec);
   const bytes = wide ? 28 : 14;
   const from = operandAddress(rec, bytes, false);
-  if (!failed() && readImage(from, bytes)) loadEnvironment(wide);
+  if (!failed() && readImage(from, bytes, wide)) loadEnvironment(wide);
 }
 function fnsave(rec: usize): void {
   const wide = wideImage(rec);
   const start = wide ? 28 : 14;
   const to = operandAddress(rec, start + 80, true);
-  if (failed() || !writable(to, start + 80)) return;
-  storeEnvironment(to, wide);
+  if (failed() || !writable(to, start + 80, wide)) return;
+  storeEnvironment(wide);
   for (let i = 0; i < 8; i++) {
-    if (failed()) return;
-    const from = at(i);
-    st64(to + start + i * 10, load<u64>(from));
-    if (failed()) return;
-    st16(to + start + i * 10 + 8, load<u64>(from, 8) & 0xffff);
+    const value = IMAGE + start + i * 10;
+    store<u64>(value, load<u64>(at(i)));
+    store<u16>(value, load<u16>(at(i), 8), 8);
   }
+  writeImage(to, start + 80, wide);
   if (!failed()) initialise();
 }
 function frstor(rec: usize): void {
   const wide = wideImage(rec);
   const start = wide ? 28 : 14;
   const from = operandAddress(rec, start + 80, false);
-  if (failed() || !readImage(from, start + 80)) return;
+  if (failed() || !readImage(from, start + 80, wide)) return;
   loadEnvironment(wide);
   const tags = ftw;
   for (let i = 0; i < 8; i++) {
