@@ -331,6 +331,8 @@ class Draft {
     const address = BigInt.asUintN(64, at + BigInt(this.base(segment)));
     // Where only the offset or only the linear address is canonical, vendors differ.
     if (long && segment >= 4) this.skip ||= canonical(at) !== canonical(address);
+    // Where an image goes beyond 4 GiB of 32-bit addresses, AMD's look for its last byte at the beginning of them.
+    if (long && bytes > 16) this.skip ||= at + BigInt(bytes) > 1n << bits;
     return { code, linear: address };
   }
 

@@ -4,7 +4,7 @@
  *
  * Not compared: the handlers of LEFT_OUT (cases.ts), flags and results that the manual leaves undefined, and what differs by vendor:
  * 66 on near branches in 64-bit mode, F2/F3 on LOOPcc, LOCK VERW, UD0's ModRM, which of two faults of a CALL or CMPS comes first, canonical checks
- * with an FS or GS base, and branches that end at a code segment's limit.
+ * with an FS or GS base, branches that end at a code segment's limit, and state images that go beyond 4 GiB of 32-bit addresses.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Cases, decimalCases, divisionCases, makeImage } from './cases.ts';
