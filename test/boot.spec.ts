@@ -135,6 +135,7 @@ describe('kvmscope boot', () => {
     folder = mkdtempSync(join(tmpdir(), 'kvmscope-boot-'));
     writeFileSync(join(folder, 'hello'), image('mov esi, [ebx+16]\n call print\n mov eax, 7\n out 0xf4, eax'));
     writeFileSync(join(folder, 'loop'), image('1: jmp 1b'));
+    writeFileSync(join(folder, 'astray'), image('mov eax, 0x70000000\n jmp eax'));
     writeFileSync(join(folder, 'plain'), new Uint8Array(512));
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -163,6 +164,10 @@ describe('kvmscope boot', () => {
   ])('%j is one line', (args, message) => {
     const { status, stderr } = kvmscope(...args);
     expect([status, stderr]).toEqual([2, message]);
+  });
+  it('a guest that jumps out of RAM has failed; that is no bug here', () => {
+    const { status, stderr } = kvmscope('boot', join(folder, 'astray'));
+    expect([status, stderr.includes('lies outside RAM (address 0x70000000)')]).toEqual([1, true]);
   });
   it('refuses a file that is no image, and a feature that the processor does not have', () => {
     const plain = kvmscope('boot', join(folder, 'plain'));

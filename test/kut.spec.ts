@@ -3,11 +3,34 @@
  * seconds, all sub-results. `test/kut-results.md` has all configurations.
  */
 
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createVm, readUnittests, treeArch } from '../src/index.ts';
 import { kvmscope } from './cli/spawn.ts';
+
+describe('kvmscope kut', () => {
+  let tree: string;
+  beforeAll(() => {
+    tree = mkdtempSync(join(tmpdir(), 'kvmscope-kut-'));
+    mkdirSync(join(tree, 'x86'));
+    writeFileSync(join(tree, 'config.mak'), 'ARCH=x86_64\n');
+    writeFileSync(join(tree, 'x86', 'unittests.cfg'), '[one]\nfile = one.flat\n');
+  });
+  afterAll(() => rmSync(tree, { recursive: true, force: true }));
+
+  it.each([
+    [['--timeout', 'abc'], '--timeout must be a number of seconds'],
+    [['--timeout', '-1'], '--timeout must be a number of seconds'],
+    [['--jobs', '0'], '--jobs must be 1 or more'],
+    [['--test', ''], '--test needs the name of a configuration'],
+    [['--results', '/nowhere/page.md'], "--results: '/nowhere/page.md' cannot be written (ENOENT)"],
+  ])('%j is refused before anything runs', (args, message) => {
+    const { status, stdout, stderr } = kvmscope('kut', tree, ...args);
+    expect([status, stdout, stderr]).toEqual([2, '', `kvmscope: ${message}\n`]);
+  });
+});
 
 const trees = (process.env.KVMSCOPE_KUT ?? '').split(':').filter(Boolean);
 if (trees.length === 0) {

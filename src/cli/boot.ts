@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { createVm, describeEnd, FEATURES, type Feature, KvmscopeError, parseSize, type RunResult } from '../index.ts';
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document } from '../trace/json.ts';
-import { EXIT_FAILED, EXIT_INTERNAL } from './main.ts';
+import { EXIT_FAILED } from './main.ts';
 import type { Output } from './output.ts';
 
 export interface BootFlags {
@@ -155,8 +155,6 @@ function verdict(run: RunResult, timeout: number): { readonly code: number; read
       return { code: 0, message: '' };
     case 'budget':
       return { code: EXIT_TIMEOUT, message: `no end after ${timeout} s; give it more with --timeout` };
-    case 'internal-error':
-      return { code: EXIT_INTERNAL, message: describeEnd(run.end) };
     default:
       return { code: EXIT_FAILED, message: describeEnd(run.end) };
   }

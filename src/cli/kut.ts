@@ -1,6 +1,6 @@
 /** `kvmscope kut`: every configuration of a built kvm-unit-tests tree, in parallel processes of `kvmscope boot`. */
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,6 +39,9 @@ const PROGRAM = fileURLToPath(new URL('../../scripts/kvmscope.js', import.meta.u
 /** The environment that the suite's own runner hands to images. */
 const ENVIRONMENT = 'BOOTLOADER=0\nTEST_DEVICE=1\n';
 
+/** setTimeout takes no more milliseconds. */
+const MAX_DELAY = 2 ** 31 - 1;
+
 const TONES = { PASS: 'good', FAIL: 'bad', SKIP: 'dim' } as const;
 
 /** A tree and the configurations that are wanted of it. */
@@ -55,6 +58,7 @@ function openTree(dir: string, flags: KutFlags): Tree {
     const path = join(dir, 'config.mak');
     throw new KvmscopeError('not-found', `${path} names no x86 architecture: configure and build the tree first`);
   }
+  if (flags.test?.length === 0) throw new KvmscopeError('usage', '--test needs the name of a configuration');
   const unknown = flags.test?.find((name) => all.every((configuration) => configuration.name !== name));
   if (unknown !== undefined) throw new KvmscopeError('usage', `--test: no configuration '${unknown}' in unittests.cfg`);
   const wanted = all.filter(
@@ -66,8 +70,26 @@ function openTree(dir: string, flags: KutFlags): Tree {
   return { dir, arch, wanted };
 }
 
+/** Mistakes are told before anything runs. */
+function checkFlags({ jobs, timeout, results }: KutFlags): void {
+  const wrong = (message: string): never => {
+    throw new KvmscopeError('usage', message);
+  };
+  if (jobs === 0) wrong('--jobs must be 1 or more');
+  if (timeout !== undefined && (!Number.isFinite(timeout) || timeout < 0))
+    wrong('--timeout must be a number of seconds');
+  if (results === undefined) return;
+  try {
+    appendFileSync(results, '');
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    wrong(`--results: '${results}' cannot be written (${why})`);
+  }
+}
+
 export async function kutCommand(dirs: readonly string[], flags: KutFlags, output: Output): Promise<number> {
   const trees = dirs.map((dir) => openTree(dir, flags));
+  checkFlags(flags);
   const era = resolveEra(flags.kvm).name;
   const folder = mkdtempSync(join(tmpdir(), 'kvmscope-kut-'));
   const environment = join(folder, 'environment');
@@ -128,7 +150,7 @@ async function inParallel<T, R>(
       for (; done[told]; told++) each(results[told], told);
     }
   };
-  await Promise.all(Array.from({ length: Math.max(1, jobs) }, worker));
+  await Promise.all(Array.from({ length: Math.min(jobs, items.length) }, worker));
   return results;
 }
 
@@ -164,8 +186,9 @@ function runOne(
     child.stderr.setEncoding('utf8').on('data', (part: string) => {
       message += part;
     });
-    // Beyond its own time limit a machine is stopped from outside.
-    const guard = setTimeout(() => child.kill('SIGKILL'), (timeout + 30) * 1000);
+    // Beyond its own time limit a machine is stopped from outside; 0 is no limit, and one of more than 24 days is none for setTimeout.
+    const limit = (timeout + 30) * 1000;
+    const guard = timeout === 0 || limit > MAX_DELAY ? undefined : setTimeout(() => child.kill('SIGKILL'), limit);
     child.on('close', (code) => {
       clearTimeout(guard);
       const [line = ''] = message.trim().split('\n').slice(-1);

@@ -457,8 +457,18 @@ export class Kvm implements HypercallContext, MsrContext {
       if (timer.deadline < deadline && !stuck) ({ deadline } = timer);
     }
     if (deadline === Number.POSITIVE_INFINITY) return false;
-    this.advanceTime(Math.max(0, deadline - clock.now));
+    this.sleepUntil(deadline);
     return true;
+  }
+
+  /**
+   * Time jumps to `time` while every vCPU sleeps. Of a timer, all expiries before it are one: however short its period, a long sleep is
+   * little work.
+   */
+  sleepUntil(time: number): void {
+    const { clock } = this;
+    clock.advance(Math.max(0, time - clock.now));
+    this.expireTimers();
   }
 
   /** Finishes an `io` result: `value` is what an IN read; ignored for OUT. */

@@ -59,7 +59,7 @@ describe('a Multiboot image', () => {
     expect(ranges).toEqual([
       [0, 0x9fc00, 1],
       [0x9fc00, 0x400, 2],
-      [0xf0000, 0x10000, 2],
+      [0xe0000, 0x20000, 2],
       [0x100000, 0xf00000, 1],
     ]);
     const module = word(24) - loaded.info;
@@ -75,6 +75,26 @@ describe('a Multiboot image', () => {
       'flags 0x10004',
     ],
     ['that is neither ELF nor gives addresses', () => loadMultiboot(image(0), 'x', { memory: MEMORY }), 'no ELF file'],
+    [
+      'whose entry point lies elsewhere',
+      () => {
+        const bytes = image();
+        new DataView(bytes.buffer).setUint32(32, 0xfffffff0, true);
+        return loadMultiboot(bytes, 'x', { memory: MEMORY });
+      },
+      'x: its entry point 0xfffffff0 is not in the image',
+    ],
+    [
+      'over the loader’s tables',
+      () => {
+        const bytes = image();
+        const view = new DataView(bytes.buffer);
+        for (const at of [16, 20, 32]) view.setUint32(at, view.getUint32(at, true) - 0x100000 + 0x9dff8, true);
+        for (const at of [24, 28]) view.setUint32(at, 0, true);
+        return loadMultiboot(bytes, 'x', { memory: MEMORY });
+      },
+      'x: it covers 0x9e000…0xfffff',
+    ],
     [
       'larger than RAM',
       () => loadMultiboot(image(undefined, 2 ** 24), 'x', { memory: MEMORY }),

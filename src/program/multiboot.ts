@@ -25,11 +25,12 @@ const INFO_LOADER = 1 << 9;
 const INFO_BYTES = 120;
 const LOADER_NAME = 'kvmscope';
 
-/** Where the information goes: below the 128 KiB that a BIOS keeps at the end of the first 640. */
-const INFO_ADDRESS = 0x90000;
+/** Where the information goes: below the last kilobyte of the first 640, which a BIOS keeps. */
+const INFO_ADDRESS = 0x9e000;
 const LOW_MEMORY = 0x9fc00;
 const ONE_MIB = 0x100000;
-const BIOS_AREA = 0xf0000;
+/** Where guests look for firmware tables (ACPI specification 2.0, 5.2.4.1). */
+export const BIOS_AREA = 0xe0000;
 
 export interface BootImage {
   readonly segments: readonly { readonly address: number; readonly bytes: Uint8Array }[];
@@ -84,6 +85,12 @@ export function loadMultiboot(bytes: Uint8Array, name: string, options: BootImag
       `${name} reaches to 0x${end.toString(16)}, beyond ${options.memory} bytes of RAM; give the machine more with --mem`,
     );
   }
+  if (segments.some(({ address, bytes }) => address < ONE_MIB && address + bytes.length > INFO_ADDRESS))
+    fail(
+      `it covers 0x${INFO_ADDRESS.toString(16)}…0x${(ONE_MIB - 1).toString(16)}, where the loader and firmware have their tables`,
+    );
+  if (!segments.some(({ address, bytes }) => entry >= address && entry < address + bytes.length))
+    fail(`its entry point 0x${entry.toString(16)} is not in the image`);
   return { ...information(segments, end, name, options), entry };
 
   function elfSegments(): Pick<BootImage, 'segments' | 'entry'> {
@@ -156,7 +163,7 @@ function information(
   view.setUint32(64, text(LOADER_NAME), true);
   let flags = INFO_MEMORY | INFO_CMDLINE | INFO_MMAP | INFO_LOADER;
   if (initrd !== undefined) {
-    const start = (end + 4095) & ~4095;
+    const start = Math.max((end + 4095) & ~4095, ONE_MIB);
     if (start + initrd.length > memory) {
       throw new KvmscopeError(
         'memory',

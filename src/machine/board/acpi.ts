@@ -4,6 +4,7 @@
  */
 import type { VirtualClock } from '../../kvm/clock.ts';
 import { IOAPIC_BASE } from '../../kvm/ioapic.ts';
+import { BIOS_AREA } from '../../program/multiboot.ts';
 import type { PortDevice } from './bus.ts';
 
 const PM_BASE = 0x600;
@@ -52,6 +53,10 @@ export class PowerManagement implements PortDevice {
   /** The RTC's alarm: whether it wakes the machine. */
   rtcAlarm(): boolean {
     this.#status |= RTC_EVENT;
+    return this.wakesByAlarm;
+  }
+
+  get wakesByAlarm(): boolean {
     return (this.#enable & RTC_EVENT) !== 0;
   }
 
@@ -89,8 +94,8 @@ export class PowerManagement implements PortDevice {
 
 // ---- tables ----
 
-/** Where the tables lie: in the BIOS area, where guests look for the RSDP. */
-const TABLES = 0xf5000;
+/** Where the tables lie: room for the MADT of as many local APICs as there can be. */
+const TABLES = BIOS_AREA;
 const HEADER = 36;
 
 class Table {

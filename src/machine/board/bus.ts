@@ -53,7 +53,7 @@ export class Bus {
   /** IN. */
   readPort(port: number, size: number): number {
     const device = this.#portDevice(port);
-    if (device !== undefined) return device.read(port, size) >>> 0;
+    if (device !== undefined) return (device.read(port, size) & allOnes(size)) >>> 0;
     this.note(`port 0x${port.toString(16)}: nobody there, reads give all-ones`);
     return allOnes(size);
   }
@@ -61,7 +61,7 @@ export class Bus {
   /** OUT. */
   writePort(port: number, size: number, value: number): void {
     const device = this.#portDevice(port);
-    if (device !== undefined) device.write(port, size, value >>> 0);
+    if (device !== undefined) device.write(port, size, (value & allOnes(size)) >>> 0);
     else this.note(`port 0x${port.toString(16)}: nobody there, writes are dropped`);
   }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../kvm/clock.ts';
 import { createVm } from '../machine.ts';
 import { acpiTables, PowerManagement } from './acpi.ts';
+import { Bus, type PortDevice } from './bus.ts';
 import { FwCfg } from './fw-cfg.ts';
 import { Pci } from './pci.ts';
 import { Rtc } from './rtc.ts';
@@ -87,9 +88,42 @@ describe('the RTC', () => {
     expect(events).toEqual(['8 true', 'alarm']);
     expect([read(12), read(12)]).toEqual([0xa0, 0]);
   });
+  it('an alarm goes off at its time of day, today or tomorrow', () => {
+    const { clock, write } = make();
+    for (const [register, value] of [
+      [1, 0x05],
+      [3, 0x59],
+      [5, 0xff],
+    ])
+      write(register, value);
+    write(11, 0x22);
+    // 23:59:58 now: 00:59:05.
+    expect(clock.next).toBe((2 + 3540 + 5) * 1e9);
+    write(5, 0x23);
+    expect(clock.next).toBe((86_400 - 53) * 1e9);
+    write(3, 0xc0);
+    // 23:00:05.
+    expect(clock.next).toBe((2 + 23 * 3600 + 5) * 1e9);
+  });
+  it('an alarm byte that no time has arms nothing', () => {
+    const { clock, write } = make();
+    write(11, 0x22);
+    write(1, 0x3f);
+    expect(clock.next).toBe(Number.POSITIVE_INFINITY);
+    write(1, 0xc0);
+    write(5, 0x24);
+    expect(clock.next).toBe(Number.POSITIVE_INFINITY);
+  });
 });
 
 describe('ACPI', () => {
+  it('the tables of 4096 processors stay below 1 MiB, between the ranges of the memory map', () => {
+    const { segments } = acpiTables(Array.from({ length: 4096 }, (_, index) => 0x10000 + index));
+    for (const { address, bytes } of segments) {
+      expect(address).toBeGreaterThanOrEqual(0xe0000);
+      expect(address + bytes.length).toBeLessThanOrEqual(0xffff0);
+    }
+  });
   it('tables add up to zero and lead from the RSDP to FADT, FACS and MADT', () => {
     const { segments, wakingVector } = acpiTables([0, 1, 300]);
     const find = (signature: string) => {
@@ -228,4 +262,56 @@ it('accesses that nobody answers are noted once by address', async () => {
   expect(run.end).toEqual({ kind: 'exit', status: 0 });
   expect(run.notes).toEqual(['port 0x66: nobody there, reads give all-ones']);
   vm.dispose();
+});
+
+describe('a machine suspended to RAM', () => {
+  const suspend = `
+    mov dx, 0x604
+    mov ax, 0x2400
+    out dx, ax
+    hlt`;
+  const alarm = (enable: number): string => `
+    mov dx, 0x602
+    mov ax, ${enable}
+    out dx, ax
+    mov al, 0x0b
+    out 0x70, al
+    mov al, 0x22
+    out 0x71, al`;
+  const run = async (source: string, budget = 1_000_000) => {
+    const vm = await createVm({ board: 'pc' });
+    vm.load(`.code16\n${source}`);
+    const { end } = vm.run({ budget });
+    const { now } = vm.kvm.clock;
+    vm.dispose();
+    return { end, now };
+  };
+  it('sleeps for good without an alarm, though the PIT counts', async () => {
+    expect((await run(suspend)).end).toEqual({ kind: 'halted' });
+  });
+  it('sleeps for good if the alarm is not enabled to wake it', async () => {
+    expect((await run(alarm(0) + suspend)).end).toEqual({ kind: 'halted' });
+  });
+  it('wakes at the alarm, however short the period of the PIT', async () => {
+    const pit = 'mov al, 0x34\n out 0x43, al\n mov al, 1\n out 0x40, al\n mov al, 0\n out 0x40, al';
+    // The alarm registers are zero, and midnight has just passed. The waking vector is 0: from there zeros (ADD) lead here again.
+    const second = 'inc byte ptr [0x500]\n cmp byte ptr [0x500], 2\n mov al, 0\n jne 1f\n out 0xf4, al\n 1:\n';
+    const { end, now } = await run(second + pit + alarm(0x400) + suspend);
+    expect(end).toEqual({ kind: 'exit', status: 0 });
+    expect(Math.floor(now / 1e9)).toBe(86_400);
+  });
+});
+
+it('devices get and give as many bytes as the access has', () => {
+  const written: number[] = [];
+  const wide: PortDevice = {
+    name: 'wide',
+    ports: [[0x10, 0x10]],
+    read: () => 0x89abcdef,
+    write: (_port, _size, value) => written.push(value),
+  };
+  const bus = new Bus([wide]);
+  expect([1, 2, 4].map((size) => bus.readPort(0x10, size))).toEqual([0xef, 0xcdef, 0x89abcdef]);
+  for (const size of [1, 2, 4]) bus.writePort(0x10, size, 0x89abcdef);
+  expect(written).toEqual([0xef, 0xcdef, 0x89abcdef]);
 });

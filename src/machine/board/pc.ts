@@ -123,10 +123,13 @@ export class PcBoard implements Board {
     irqchip.pit?.initialize(0);
   }
 
-  /** Lets time pass until an alarm wakes the suspended machine. False: nothing will. */
+  /** Lets time pass until the alarm wakes the suspended machine. False: nothing will; no other timer can. */
   sleep(): boolean {
     this.#woken = false;
-    while (!this.#woken) if (!this.#kvm.sleepUntilTimer()) return false;
+    const { deadline } = this.#rtc;
+    if (deadline === Number.POSITIVE_INFINITY || !this.#power.wakesByAlarm) return false;
+    this.#kvm.sleepUntil(deadline);
+    if (!this.#woken) return false;
     this.#power.woken();
     return true;
   }

@@ -33,6 +33,9 @@ const D_VALID = 0x80;
 const DONT_CARE = 0xc0;
 
 const SECOND_NS = 1e9;
+// Seconds.
+const MINUTE = 60;
+const HOUR = 3600;
 /** The time registers are being updated in the last part of each second. */
 const UPDATE_NS = 244_000;
 const RTC_LINE = 8;
@@ -142,30 +145,37 @@ export class Rtc implements PortDevice, HostTimer {
     if ([SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM, REG_B].includes(this.#select)) this.#arm();
   }
 
-  /** Whether the alarm goes off in the second that starts then. */
-  #matches(second: number): boolean {
-    const date = this.#date(second);
-    return [
-      [SECONDS_ALARM, SECONDS],
-      [MINUTES_ALARM, MINUTES],
-      [HOURS_ALARM, HOURS],
-    ].every(
-      ([alarm, now]) =>
-        (this.#memory[alarm] & DONT_CARE) === DONT_CARE || this.#memory[alarm] === this.#time(now, date),
+  /** For each value of a time register whether its alarm byte matches it; undefined: it matches none. */
+  #matches(alarm: number, register: number, values: number, unit: number): boolean[] | undefined {
+    const wanted = this.#memory[alarm];
+    const anything = (wanted & DONT_CARE) === DONT_CARE;
+    const found = Array.from(
+      { length: values },
+      (_, value) => anything || this.#time(register, new Date(value * unit * 1000)) === wanted,
     );
+    return found.includes(true) ? found : undefined;
   }
 
-  /** Finds the next second of the alarm within a day. */
+  /** Finds the next second of the alarm. Registers are compared on their own: a guest may write alarms that never match, again and again. */
   #arm(): void {
-    const { clock } = this.#host;
+    const { clock, wallClock } = this.#host;
     clock.disarm(this);
     if ((this.#memory[REG_B] & B_ALARM_INTERRUPT) === 0) return;
-    const next = Math.floor(clock.now / SECOND_NS) + 1;
-    for (let second = next; second < next + 86_400; second++) {
-      if (!this.#matches(second)) continue;
-      clock.arm(this, second * SECOND_NS);
-      return;
+    const seconds = this.#matches(SECONDS_ALARM, SECONDS, 60, 1);
+    const minutes = this.#matches(MINUTES_ALARM, MINUTES, 60, MINUTE);
+    const hours = this.#matches(HOURS_ALARM, HOURS, 24, HOUR);
+    if (seconds === undefined || minutes === undefined || hours === undefined) return;
+    let time = wallClock + Math.floor(clock.now / SECOND_NS) + 1;
+    const to = (unit: number): void => {
+      time = (Math.floor(time / unit) + 1) * unit;
+    };
+    for (;;) {
+      if (!hours[Math.floor(time / HOUR) % 24]) to(HOUR);
+      else if (!minutes[Math.floor(time / MINUTE) % 60]) to(MINUTE);
+      else if (!seconds[time % 60]) to(1);
+      else break;
     }
+    clock.arm(this, (time - wallClock) * SECOND_NS);
   }
 
   expire(): void {
