@@ -897,6 +897,7 @@ export class Cases {
       flagsAtFault: 0,
       partial,
       second: found.form && secondOperand(found.form, code),
+      ulps: found.form?.ulps,
       fx: found.form?.hasState ? fxState(r, found.form.kinds) : undefined,
     };
   }
