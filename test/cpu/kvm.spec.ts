@@ -42,7 +42,7 @@ const SHOWN = 5;
 const SHARED = REGISTERS.filter(
   ({ name, group }) =>
     (group === 'gpr' || group === 'flags' || group === 'control' || group === 'segment' || group === 'table') &&
-    !/^tsc|^cr8/.test(name),
+    !/^(tsc|cr8|pkru)/.test(name),
 ).map(({ name }) => name);
 /** Of descriptors, an emulator may leave the accessed bit alone; of an unusable segment, attributes and base are nobody's business. */
 const ACCESSED = 1n;
