@@ -12,16 +12,19 @@ import { ROOT } from './cli/spawn.ts';
 const CHECKOUT = process.env.UNICORN_JS;
 const MODULE = join(ROOT, 'scripts/unicorn.cjs');
 
-describe('a CommonJS program', () => {
-  it('gets the factory by require', () => {
-    const program = `require('kvmscope/unicorn')().then((uc) => {
-      const e = new uc.Unicorn(uc.ARCH_X86, uc.MODE_64);
-      e.mem_map(0x1000, 0x1000, uc.PROT_ALL);
-      e.mem_write(0x1000, [0x48, 0xff, 0xc0]);
-      e.emu_start(0x1000, 0x1003);
-      console.log(e.reg_read_i64(uc.X86_REG_RAX));
-    });`;
-    const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], { cwd: ROOT, encoding: 'utf8' });
+describe('a program of plain Node.js', () => {
+  const source = `
+    const e = new uc.Unicorn(uc.ARCH_X86, uc.MODE_64);
+    e.mem_map(0x1000, 0x1000, uc.PROT_ALL);
+    e.mem_write(0x1000, [0x48, 0xff, 0xc0]);
+    e.emu_start(0x1000, 0x1003);
+    console.log(e.reg_read_i64(uc.X86_REG_RAX));`;
+  it.each([
+    ['require', 'commonjs', `require('kvmscope/unicorn')().then((uc) => {${source}});`],
+    ['import', 'module', `import MUnicorn from 'kvmscope/unicorn'; const uc = await MUnicorn();${source}`],
+  ])('gets the factory by %s', (_, type, program) => {
+    const args = [`--input-type=${type}`, '-e', program];
+    const { stdout, stderr } = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' });
     expect(stderr).toBe('');
     expect(stdout).toBe('1n\n');
   });

@@ -446,7 +446,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   /**
-   * For when every vCPU sleeps: advances time to the next LAPIC timer that changes anything by expiring, and expires
+   * For when every vCPU sleeps: advances time to the next timer that changes anything by expiring, and expires
    * it. False: there is none, the VM sleeps for good.
    */
   sleepUntilTimer(): boolean {
