@@ -32,7 +32,7 @@ import {
 } from './boot-state.ts';
 import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
-import { resolveBudget, resolveOptions, resolveSeed } from './options.ts';
+import { resolveBudget, resolveOptions, resolveSeed, resolveSteps } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
 import { MachineSnapshot } from './snapshot.ts';
@@ -145,6 +145,8 @@ class Machine implements Vm {
     if (this.options.board !== 'pc') {
       throw new KvmscopeError('usage', "an image is booted on a PC: make the VM with { board: 'pc' }");
     }
+    if (!(image instanceof Uint8Array))
+      throw new KvmscopeError('usage', 'an image is the bytes of a file: a Uint8Array');
     const { memory } = this;
     const loaded = loadMultiboot(image, options.name ?? 'image', { ...options, memory: memory.length });
     this.#program = undefined;
@@ -175,7 +177,7 @@ class Machine implements Vm {
     this.#checkAlive();
     this.#checkIndex(vcpu);
     this.#pristine = false;
-    this.#turn(vcpu, steps);
+    this.#turn(vcpu, resolveSteps(steps));
     return this.vcpu(vcpu);
   }
 
@@ -193,6 +195,8 @@ class Machine implements Vm {
         const known = REGISTERS.map((r) => r.name);
         throw new KvmscopeError('usage', `unknown register "${name}"${didYouMean(name, known)}`);
       }
+      if (typeof value !== 'bigint' && !Number.isInteger(value))
+        throw new KvmscopeError('usage', `${name} takes a whole number, not ${String(value)}`);
       state.put(register.id, BigInt.asUintN(Math.max(register.bits, 64), BigInt(value)));
     }
   }

@@ -68,6 +68,9 @@ describe('resolveOptions', () => {
     expect(() => resolveOptions(options)).toThrow(new KvmscopeError('usage', message));
   });
 
+  it('refuses hidden features that are no list', () => {
+    expect(() => resolveOptions({ hiddenFeatures: 'aes' as never })).toThrow('hiddenFeatures must list names');
+  });
   it('refuses memory without room for the stacks', () => {
     expect(() => resolveOptions({ memory: 0x200000, vcpus: 255 })).toThrow(
       new KvmscopeError('memory', '2097152 bytes of RAM hold no stacks for 255 vCPUs; 3137536 are needed'),

@@ -39,6 +39,7 @@ function word<T extends string>(name: string, value: T, words: readonly T[]): T 
 export const resolveSeed = (seed: number): number => integer('seed', seed, 0, 0xffffffff);
 export const resolveBudget = (budget: number): number =>
   integer('budget', budget, 1, Number.MAX_SAFE_INTEGER, ' steps');
+export const resolveSteps = (steps: number): number => integer('steps', steps, 1, Number.MAX_SAFE_INTEGER);
 
 /** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
 export function resolveOptions(options: MachineOptions): ResolvedMachineOptions {
@@ -92,6 +93,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
 }
 
 function resolveFeatures(names: readonly string[]): readonly string[] {
+  if (!Array.isArray(names)) throw wrong('hiddenFeatures must list names of processor features');
   const found = findFeatures(names);
   if (typeof found !== 'string') return found.map(({ name }) => name);
   const known = FEATURES.map(({ name }) => name);

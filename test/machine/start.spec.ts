@@ -199,6 +199,8 @@ describe('Vm', () => {
   it('refuses what does not exist', async () => {
     const vm = await createVm();
     expect(() => vm.setRegisters(0, { raxx: 1n })).toThrow('unknown register "raxx"; did you mean "rax"?');
+    expect(() => vm.setRegisters(0, { rax: 1.5 })).toThrow('rax takes a whole number, not 1.5');
+    expect(() => vm.step(0, Number.NaN)).toThrow('steps must be a whole number from 1');
     expect(() => vm.setRegisters(1, {})).toThrow('no vCPU 1: the VM has 1, counted from 0');
     expect(() => vm.write(0xffffff, Uint8Array.of(1, 2))).toThrow(
       '2 bytes at 0xffffff do not fit 16777216 bytes of RAM',

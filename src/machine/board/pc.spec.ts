@@ -264,6 +264,12 @@ it('accesses that nobody answers are noted once by address', async () => {
   vm.dispose();
 });
 
+it('boots bytes only', async () => {
+  const vm = await createVm({ board: 'pc' });
+  expect(() => vm.boot('dummy.flat' as never)).toThrow('an image is the bytes of a file');
+  vm.dispose();
+});
+
 describe('a machine suspended to RAM', () => {
   const suspend = `
     mov dx, 0x604
