@@ -10,6 +10,8 @@ import * as X from './exits.ts';
 /** Round trip of an empty hypercall. */
 const VMCALL = 1181;
 const CPUID = 1291;
+/** MOV to or from CR8, which hardware does on the virtual APIC's TPR without an exit. */
+const CR8 = 70;
 /** The way to user space and back, on top of the exit. */
 const USER_SPACE = 4500;
 /** Decoding and emulating an instruction that accesses memory. */
@@ -26,4 +28,5 @@ export class CostModel {
   /** Cycles by kind of exit. */
   readonly exit: Float64Array = Float64Array.from({ length: X.EXIT_KINDS }, (_, kind) => BY_KIND.get(kind) ?? VMCALL);
   readonly userSpace: number = USER_SPACE;
+  readonly cr8: number = CR8;
 }

@@ -1550,6 +1550,7 @@ export class Kvm implements HypercallContext, MsrContext {
    */
   private cr8(vcpu: KvmVcpu, exit: Cr8Exit): number {
     const { state, lapic } = vcpu;
+    if (this.costs !== null) this.clock.advance(this.costs.cr8);
     if (exit.direction === 'read') {
       state.set(exit.gpr, lapic.tpr >>> 4, 0);
       return this.skipSilently(vcpu);
