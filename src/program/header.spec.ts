@@ -233,7 +233,7 @@ describe('parseExpectation', () => {
     ['vcpu[1].mp = sleeping', '"sleeping" is none of runnable, uninitialized, init-received, halted'],
     [
       'end = halt',
-      '"halt" is none of exit, halted, budget, shutdown, host-bug, internal-error; did you mean "halted"?',
+      '"halt" is none of exit, halted, budget, shutdown, reset, power-off, host-bug, internal-error; did you mean "halted"?',
     ],
     ['console = text', 'expected text in double quotes, found "text"'],
     ['console = "\\q"', 'unknown escape "\\q"'],
