@@ -20,6 +20,11 @@ test_args = 'cpuid'
 check = /sys/module/kvm/parameters/enable_pmu=Y /proc/sys/kernel/nmi_watchdog=0
 `;
 
+it('the host’s time in arguments is that of the VM', () => {
+  const [configuration] = parseUnittests('[kvmclock_test]\nfile = kvmclock_test.flat\ntest_args = "100 `date +%s`"\n');
+  expect(configuration.args).toBe('100 1577836800');
+});
+
 describe('unittests.cfg', () => {
   it('gives configurations with the suite’s defaults', () => {
     expect(parseUnittests(CFG)).toEqual([

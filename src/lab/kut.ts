@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KvmscopeError } from '../errors.ts';
+import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
 
 export type KutArch = 'x86_64' | 'i386';
 
@@ -14,7 +15,7 @@ export interface KutConfiguration {
   /** Image file, e.g. `apic.flat`. */
   readonly file: string;
   readonly smp: number;
-  /** Arguments of the image. */
+  /** Arguments of the image; the host's time in them is the VM's, which starts at DEFAULT_WALL_CLOCK. */
   readonly args: string;
   /** Parameters for QEMU. */
   readonly parameters: string;
@@ -104,7 +105,7 @@ export function parseUnittests(text: string): KutConfiguration[] {
       name,
       file: get('file'),
       smp: Number.parseInt(get('smp') || '1', 10),
-      args: unquote(get('test_args')),
+      args: unquote(get('test_args')).replaceAll('`date +%s`', String(DEFAULT_WALL_CLOCK)),
       parameters: unquote(get('qemu_params') || get('extra_params')),
       groups: words('groups'),
       arch: get('arch'),
