@@ -130,6 +130,10 @@ function parse(line: string): Feature {
 }
 
 export const FEATURES: readonly Feature[] = TABLE.trim().split('\n').map(parse);
+/** A CPUID exit looks at one leaf. */
+const BY_LEAF: ReadonlyMap<number, readonly Feature[]> = new Map(
+  FEATURES.map(({ leaf }) => [leaf, FEATURES.filter((feature) => feature.leaf === leaf)]),
+);
 
 /** The features of these names, or the first name that is none. */
 export function findFeatures(names: readonly string[]): readonly Feature[] | string {
@@ -157,10 +161,9 @@ export const featureNames = (vendor: Vendor): string[] =>
 /** The feature bits of one register of a CPUID leaf, unsigned. */
 export function featureBits(vendor: Vendor, leaf: number, index: number, register: CpuidRegister): number {
   let bits = 0;
-  for (const feature of FEATURES) {
+  for (const feature of BY_LEAF.get(leaf) ?? []) {
     const { vendors, bit } = feature;
-    if (feature.leaf === leaf && feature.index === index && feature.register === register && vendors.includes(vendor))
-      bits |= 1 << bit;
+    if (feature.index === index && feature.register === register && vendors.includes(vendor)) bits |= 1 << bit;
   }
   return bits >>> 0;
 }
