@@ -37,12 +37,14 @@ function section({ arch, results }: KutRun): string[] {
   ];
 }
 
-export function resultsPage(runs: readonly KutRun[], commit: string, date: Date): string {
+/** `timeout`: seconds that each configuration was given, undefined for its own limit. */
+export function resultsPage(runs: readonly KutRun[], commit: string, date: Date, timeout: number | undefined): string {
+  const limit = timeout === undefined ? "each configuration's own time limit" : `a time limit of ${timeout} s each`;
   return [
     '# kvm-unit-tests under kvmscope',
     '',
     `Written by \`kvmscope kut DIR… --results FILE\` on ${date.toISOString().slice(0, 10)}: ` +
-      `KVM ${runs[0].era}, unmodified images of suite commit ${commit}.`,
+      `KVM ${runs[0].era}, unmodified images of suite commit ${commit}, ${limit}.`,
     '',
     ...runs.flatMap(section),
   ].join('\n');

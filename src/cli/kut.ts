@@ -229,7 +229,7 @@ function report(runs: readonly KutRun[], flags: KutFlags, output: Output): void 
   const of = (status: KutResult['status']): number => results.filter((result) => result.status === status).length;
   const [passed, failed, skips] = [of('PASS'), of('FAIL'), of('SKIP')];
   if (flags.results !== undefined) {
-    writeFileSync(flags.results, resultsPage(runs, suiteCommit(runs[0].dir), new Date()));
+    writeFileSync(flags.results, resultsPage(runs, suiteCommit(runs[0].dir), new Date(), flags.timeout));
   }
   if (flags.json) output.out(document('kut', failed === 0, { passed, failed, skipped: skips, runs }));
   else if (flags.tap) output.out(`1..${results.length}\n`);

@@ -226,11 +226,14 @@ describe('instruction breakpoints', () => {
     expect([goOn(b), b.get('rcx')]).toEqual([[undefined, 'end', '0x0'], 0n]);
   });
 
-  it('do not hit behind MOV SS', async () => {
-    const b = await bare('long64');
+  it.each([
+    ['intel', [undefined, 'end', '0x0']],
+    ['amd', [DB, 'here', '0x1']],
+  ] as const)('behind MOV SS on %s: %j', async (vendor, expected) => {
+    const b = await bare('long64', { vendor });
     b.load('mov eax, DATA\nmov ss, eax\nhere: nop\nend: hlt');
     arm(b, { at: b.label('here'), kind: 'execute' });
-    expect(stop(b)).toEqual([undefined, 'end', '0x0']);
+    expect(stop(b)).toEqual(expected);
   });
 
   it('come before the fault of the fetch', async () => {

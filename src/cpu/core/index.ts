@@ -12,7 +12,7 @@ import {
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
   codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
-  computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb,
+  computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
 import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
@@ -697,7 +697,8 @@ export function run(vcpu: i32, budget: i32): i32 {
       continue;
     }
     // One instruction: a shadow ends, a single-step trap follows, or a breakpoint may match.
-    if (watching && !resume && !unfinished && (hold & SHADOW_MOV_SS) == 0) {
+    // On Intel MOV SS inhibits code breakpoints at the next instruction (SDM vol. 3, 6.8.3), on AMD it does not.
+    if (watching && !resume && !unfinished && ((hold & SHADOW_MOV_SS) == 0 || isAmd())) {
       const rip = reg(R_RIP);
       const hits = hitCode(codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff);
       if (hits) {
