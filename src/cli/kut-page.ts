@@ -1,18 +1,13 @@
-/** The claims page: results of kvm-unit-tests as Markdown, with known failures explained. */
+/** The claims page: results of kvm-unit-tests as Markdown. */
 import type { KutResult } from '../index.ts';
 import type { KutRun } from './kut.ts';
-
-/** Why configurations fail, where that is known. */
-const KNOWN: Readonly<Record<string, string>> = {};
 
 /** Failed sub-results that are named. */
 const NAMED_FAILURES = 5;
 
 function row({ name, status, pass, fail, skip, reason, failures, cycles }: KutResult): string {
   const measured = Object.entries(cycles).map(([operation, value]) => `${operation} ${value}`);
-  const known = status === 'FAIL' ? KNOWN[name] : undefined;
   const remarks = [
-    ...(known === undefined ? [] : [known]),
     ...(reason === '' ? [] : [reason]),
     ...failures.slice(0, NAMED_FAILURES).map((line) => `fails: ${line}`),
     ...(measured.length > 0 ? [`cycles: ${measured.join(', ')}`] : []),

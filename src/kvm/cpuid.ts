@@ -55,7 +55,6 @@ export const signature = (vendor: Vendor): number => (vendor === 'intel' ? 0x000
 
 // CPUID.1.
 const EBX_CLFLUSH_LINE = 8 << 8;
-export const ECX_X2APIC = 1 << 21;
 const EDX_APIC = 1 << 9;
 // CPUID.7.
 const ECX_OSPKE = 1 << 4;

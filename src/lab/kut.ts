@@ -189,18 +189,13 @@ export function readOutput(output: string): KutCounts & Pick<KutResult, 'failure
 export function judgeOutput(name: string, status: number, output: string, message: string, seconds: number): KutResult {
   const found = readOutput(output);
   const verdict: KutStatus = status === KUT_EXIT.pass ? 'PASS' : status === KUT_EXIT.skip ? 'SKIP' : 'FAIL';
-  const said = found.skip > 0 && verdict === 'SKIP' ? 'the image skips itself' : '';
-  const reason =
-    verdict === 'PASS'
-      ? ''
-      : message !== ''
-        ? message
-        : verdict === 'SKIP'
-          ? said || 'the image skips itself'
-          : found.fail > 0
-            ? `${found.fail} of ${found.pass + found.fail} sub-results fail`
-            : status === KUT_EXIT.abort
-              ? 'the image aborts'
-              : `the image ends with status ${status}`;
+  const reason = verdict === 'PASS' ? '' : message || whyNot(status, found);
   return { name, status: verdict, reason, seconds, ...found };
+}
+
+/** Why an image that said nothing else did not pass. */
+function whyNot(status: number, { pass, fail }: KutCounts): string {
+  if (status === KUT_EXIT.skip) return 'the image skips itself';
+  if (fail > 0) return `${fail} of ${pass + fail} sub-results fail`;
+  return status === KUT_EXIT.abort ? 'the image aborts' : `the image ends with status ${status}`;
 }

@@ -14,7 +14,7 @@ import { Bus } from './bus.ts';
 import { Serial } from './serial.ts';
 import type { Board, BoardRequest } from './types.ts';
 
-export const PORT = { report: 0xe8, debugConsole: 0xe9, debugExit: 0xf4 } as const;
+const PORT = { report: 0xe8, debugConsole: 0xe9, debugExit: 0xf4 } as const;
 
 /** Number of reports that are kept. */
 const REPORT_LIMIT = 1 << 20;
