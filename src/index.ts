@@ -78,6 +78,7 @@ export {
 // Virtual machines.
 export { BOOT_LAYOUT, SELECTOR } from './machine/boot-state.ts';
 export { createVm, type VmOptions } from './machine/machine.ts';
+export { formatSchedule, parseSchedule, type Schedule, type ScheduleTurn, scheduleOf } from './machine/schedule.ts';
 export type {
   ApicStart,
   ApStart,

@@ -80,6 +80,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .addOption(vendor())
     .addOption(engine())
     .addOption(seed())
+    .option('--schedule <turns>', 'vCPUs that make the first steps, one after the other, e.g. 0*3,1,0,2*5')
     .option('--budget <n>', 'steps over all vCPUs before the run is stopped', wholeNumber)
     .option('--memory <size>', 'guest RAM, e.g. 16M')
     .addOption(

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import {
   type CheckResult,
   eraMatches,
+  formatSchedule,
   KvmscopeError,
   type MachineOptions,
   type OpenedProgram,
@@ -32,6 +33,7 @@ export interface RunFlags {
   readonly vendor?: 'intel' | 'amd';
   readonly engine?: MachineOptions['engine'];
   readonly seed?: number;
+  readonly schedule?: string;
   readonly budget?: number;
   readonly memory?: string;
   readonly mode?: MachineOptions['mode'];
@@ -58,13 +60,14 @@ const size = (text: string): number => parseSize(text) ?? usage('--memory')(`'${
 
 /** Machine options of the flags that were given; what is absent comes from the program's header. */
 function machineOptions(flags: RunFlags): OpenOptions {
-  const { vcpus, vendor, engine, seed, budget, mode, apic, aps, exitHypercalls, apicv, avic } = flags;
+  const { vcpus, vendor, engine, seed, schedule, budget, mode, apic, aps, exitHypercalls, apicv, avic } = flags;
   const apicIds = flags.ids === undefined ? undefined : parseIds(flags.ids, usage('--ids'));
   const given = {
     vcpus: vcpus ?? apicIds?.length,
     vendor,
     engine,
     seed,
+    schedule,
     budget,
     memory: flags.memory === undefined ? undefined : size(flags.memory),
     mode,
@@ -155,11 +158,13 @@ export function* runHeading(
   eras: readonly string[] = [outcome.run.era],
 ): Generator<string> {
   const { run } = outcome;
+  const { schedule } = outcome.vm.options;
   const machine = [
     `KVM ${eras.join(' and ')} on ${VENDOR_NAMES[run.vendor]}`,
     plural(run.vcpus.length, 'vCPU'),
     outcome.vm.options.mode,
     `seed ${run.seed}`,
+    ...(schedule.length === 0 ? [] : [`schedule ${formatSchedule(schedule)}`]),
   ];
   const { title } = opened.header;
   const { width, paint } = output;

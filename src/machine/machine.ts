@@ -32,7 +32,7 @@ import {
 } from './boot-state.ts';
 import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
-import { resolveBudget, resolveOptions, resolveSeed, resolveSteps } from './options.ts';
+import { resolveBudget, resolveOptions, resolveSchedule, resolveSeed, resolveSteps } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
 import { MachineSnapshot } from './snapshot.ts';
@@ -109,7 +109,7 @@ class Machine implements Vm {
     this.#release = release;
     this.#recorder = options.record ? new Recorder(() => this.#kvm?.clock.now ?? 0) : undefined;
     this.#stepBase = new Array<number>(options.vcpus).fill(0);
-    this.#scheduler = new Scheduler(options.seed, options.vcpus);
+    this.#scheduler = new Scheduler(options.seed, options.vcpus, options.schedule);
     this.#board = new BareBoard(this.#console.print);
     this.#kvm = this.#reset(BOOT_LAYOUT.origin, []);
     this.#pristine = true;
@@ -160,17 +160,32 @@ class Machine implements Vm {
   run(options: RunOptions = {}): RunResult {
     this.#checkAlive();
     const { budget, seed } = resolveOptions({ ...this.options, ...options });
-    if (options.seed !== undefined) this.#scheduler = new Scheduler(seed, this.options.vcpus);
+    this.#schedule(options);
     const start = this.#each((index) => readRegisters(this.#cpu.vcpu(index)));
     const stepsBefore = this.#steps();
     const end = this.#loop(budget);
     return this.#result(end, start, this.#steps() - stepsBefore, seed);
   }
 
-  advance({ budget = this.options.budget, seed }: RunOptions = {}): RunEnd {
+  advance(options: RunOptions = {}): RunEnd {
     this.#checkAlive();
-    if (seed !== undefined) this.#scheduler = new Scheduler(resolveSeed(seed), this.options.vcpus);
-    return this.#loop(resolveBudget(budget));
+    this.#schedule(options);
+    return this.#loop(resolveBudget(options.budget ?? this.options.budget));
+  }
+
+  #schedule({ seed, schedule }: RunOptions): void {
+    if (seed === undefined && schedule === undefined) return;
+    const { options } = this;
+    const resolved = resolveSchedule(schedule ?? [], options.vcpus);
+    this.#scheduler = new Scheduler(resolveSeed(seed ?? options.seed), options.vcpus, resolved);
+  }
+
+  turn(vcpu: number): RunEnd | 'yield' | undefined {
+    this.#checkAlive();
+    this.#checkIndex(vcpu);
+    this.#board.exitStatus = -1;
+    this.#pristine = false;
+    return this.#instruction(vcpu);
   }
 
   step(vcpu = 0, steps = 1): VcpuView {
@@ -323,7 +338,7 @@ class Machine implements Vm {
     this.#console = new Console(options.onConsole);
     this.#board = this.#makeBoard(kvm);
     this.#hypercallsAnswered = 0;
-    this.#scheduler = new Scheduler(options.seed, options.vcpus);
+    this.#scheduler = new Scheduler(options.seed, options.vcpus, options.schedule);
     return kvm;
   }
 
@@ -387,6 +402,14 @@ class Machine implements Vm {
     let left = budget;
     for (;;) {
       if (left <= 0) return { kind: 'budget', steps: budget };
+      const next = this.#scheduler.scheduled(this.#runnable);
+      if (next >= 0) {
+        const before = this.#cost(next);
+        const end = this.#instruction(next);
+        if (end !== undefined && end !== 'yield') return end;
+        left -= Math.max(1, this.#cost(next) - before);
+        continue;
+      }
       const index = this.#scheduler.pick(this.#runnable);
       if (index < 0) {
         // Time jumps to the next timer; a jump costs what an exit costs, so that idling for ever ends, too.
@@ -397,13 +420,21 @@ class Machine implements Vm {
       const slice = Math.min(this.#scheduler.slice(), left);
       const before = this.#cost(index);
       const end = this.#turn(index, slice);
-      if (end !== undefined) return end;
+      if (end !== undefined && end !== 'yield') return end;
       left -= Math.max(1, this.#cost(index) - before);
     }
   }
 
+  /** One step of a schedule. An instruction whose memory access KVM answers is no boundary until it has come to its end. */
+  #instruction(index: number): RunEnd | 'yield' | undefined {
+    const vcpu = this.#kvm.vcpus[index];
+    let end = this.#turn(index, 1);
+    while (vcpu.finishing && (end === undefined || end === 'yield')) end = this.#turn(index, 1);
+    return end;
+  }
+
   /** Runs one vCPU until `steps` are used up, it yields or blocks, or the run ends. */
-  #turn(index: number, steps: number): RunEnd | undefined {
+  #turn(index: number, steps: number): RunEnd | 'yield' | undefined {
     const kvm = this.#kvm;
     let left = steps;
     while (left > 0) {
@@ -415,7 +446,7 @@ class Machine implements Vm {
           return undefined;
         case 'yield':
           this.#spin(index);
-          return undefined;
+          return 'yield';
         case 'io':
           this.#io(index, result);
           if (this.#board.request !== 'none') return this.#request();
@@ -533,7 +564,11 @@ class Machine implements Vm {
       console: this.#console.text,
       reports: [...this.#board.reports],
       steps,
-      notes: [...this.#board.notes, ...(share === undefined ? [] : [shareText(share)])],
+      notes: [
+        ...this.#board.notes,
+        ...scheduleNotes(this.#scheduler),
+        ...(share === undefined ? [] : [shareText(share)]),
+      ],
       ...(share === undefined ? {} : { share }),
       memory: this.memory,
     };
@@ -559,6 +594,15 @@ function shareText({ engine, executed, core }: EngineShare): string {
   const rest = core.reduce((sum, { steps }) => sum + steps, 0);
   const parts = core.map(({ what, steps }) => `${steps} ${what}`).join(', ');
   return `${engine} executed ${executed} of ${executed + rest} steps${rest === 0 ? '' : `, the core the rest: ${parts}`}`;
+}
+
+/** What of an explicit schedule did not happen. */
+function scheduleNotes({ skipped, remaining }: Scheduler): string[] {
+  const steps = (n: number): string => `${n} step${n === 1 ? '' : 's'}`;
+  return [
+    ...(skipped === 0 ? [] : [`${steps(skipped)} of the schedule were skipped: the vCPU slept`]),
+    ...(remaining === 0 ? [] : [`the run ended ${steps(remaining)} before the end of its schedule`]),
+  ];
 }
 
 /** Brings one vCPU of a used engine to a state without history. */

@@ -18,6 +18,7 @@ describe('resolveOptions', () => {
       vendor: 'intel',
       engine: 'core',
       seed: 1,
+      schedule: [],
       apic: 'x2apic',
       aps: 'halted',
       x2apicApi: 0,

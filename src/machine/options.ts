@@ -7,6 +7,7 @@ import { hardwareKind } from '../kvm/hardware-apic.ts';
 import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
 import { didYouMean } from '../program/suggest.ts';
 import { bootMemory, needsBootTables } from './boot-state.ts';
+import { checkSchedule, parseSchedule, type Schedule } from './schedule.ts';
 import type { ApicStart, ApStart, BoardKind, MachineOptions, StartMode } from './types.ts';
 import type { ResolvedMachineOptions } from './vm.ts';
 
@@ -39,6 +40,8 @@ function word<T extends string>(name: string, value: T, words: readonly T[]): T 
 export const resolveSeed = (seed: number): number => integer('seed', seed, 0, 0xffffffff);
 export const resolveBudget = (budget: number): number =>
   integer('budget', budget, 1, Number.MAX_SAFE_INTEGER, ' steps');
+export const resolveSchedule = (schedule: string | Schedule, vcpus: number): Schedule =>
+  checkSchedule(typeof schedule === 'string' ? parseSchedule(schedule) : schedule, vcpus);
 export const resolveSteps = (steps: number): number => integer('steps', steps, 1, Number.MAX_SAFE_INTEGER);
 
 /** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
@@ -75,6 +78,7 @@ export function resolveOptions(options: MachineOptions): ResolvedMachineOptions 
     apicv,
     avic,
     seed: resolveSeed(options.seed ?? 1),
+    schedule: resolveSchedule(options.schedule ?? [], vcpus),
     apic: word('apic', options.apic ?? (mode === 'reset' ? 'reset' : 'x2apic'), APICS),
     aps: word('aps', options.aps ?? (mode === 'reset' ? 'wait-for-sipi' : 'halted'), APS),
     x2apicApi: integer('x2apicApi', options.x2apicApi ?? 0, 0, 3),

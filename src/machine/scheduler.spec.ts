@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parseSchedule } from './schedule.ts';
 import { MAX_SLICE, MIN_SLICE, Random, Scheduler } from './scheduler.ts';
 
 const picks = (seed: number, vcpus: number, count: number, runnable: (i: number) => boolean = () => true): number[] => {
@@ -46,5 +47,43 @@ describe('Scheduler', () => {
     expect(Math.max(...slices)).toBeLessThan(MAX_SLICE);
     expect(slices.filter((s) => s < 100).length).toBeGreaterThan(200);
     expect(slices.filter((s) => s > 4096).length).toBeGreaterThan(200);
+  });
+});
+
+describe('Scheduler with an explicit schedule', () => {
+  const made = (scheduler: Scheduler, count: number, runnable: (i: number) => boolean = () => true): number[] =>
+    Array.from({ length: count }, () => scheduler.scheduled(runnable));
+
+  it('gives each step to the vCPU it names, and none behind the end', () => {
+    const scheduler = new Scheduler(1, 3, parseSchedule('2*2,0,1'));
+    expect(made(scheduler, 5)).toEqual([2, 2, 0, 1, -1]);
+    expect([scheduler.skipped, scheduler.remaining]).toEqual([0, 0]);
+  });
+
+  it('skips the steps of a vCPU that sleeps', () => {
+    const scheduler = new Scheduler(1, 2, parseSchedule('0,1*3,0*2'));
+    expect(made(scheduler, 4, (index) => index === 0)).toEqual([0, 0, 0, -1]);
+    expect(scheduler.skipped).toBe(3);
+  });
+
+  it('waits while all of them sleep', () => {
+    const scheduler = new Scheduler(1, 2, parseSchedule('0,1*3'));
+    expect(made(scheduler, 2, () => false)).toEqual([-1, -1]);
+    expect([scheduler.skipped, scheduler.remaining]).toEqual([0, 4]);
+    expect(made(scheduler, 5)).toEqual([0, 1, 1, 1, -1]);
+  });
+
+  it('goes on as a copy of it does', () => {
+    const scheduler = new Scheduler(1, 2, parseSchedule('0*2,1*2'));
+    made(scheduler, 3);
+    const copy = scheduler.copy();
+    expect(made(scheduler, 2)).toEqual([1, -1]);
+    expect(made(copy, 2)).toEqual([1, -1]);
+  });
+
+  it('leaves what comes then to the seed', () => {
+    const scheduler = new Scheduler(7, 4, parseSchedule('3*2'));
+    made(scheduler, 2);
+    expect(Array.from({ length: 20 }, () => scheduler.pick(() => true))).toEqual(picks(7, 4, 20));
   });
 });

@@ -1,7 +1,10 @@
 /**
  * Which vCPU runs next, and for how long: a function of the seed alone. vCPUs take turns; now and then the turn jumps to
  * another runnable one, and slices vary over three orders of magnitude, so that different seeds show different interleavings.
+ *
+ * An explicit schedule comes first, step by step; behind its end the seed decides.
  */
+import type { Schedule } from './schedule.ts';
 
 /** A 32-bit generator (Weyl sequence and a finalizer of xor-shifts and multiplications). Same seed, same numbers. */
 export class Random {
@@ -34,11 +37,17 @@ export class Scheduler {
   readonly #random: Random;
   readonly #count: number;
   #last: number;
+  #schedule: Schedule;
+  /** The turn of the schedule that is under way, and how many of its steps have been made or skipped. */
+  #turn = 0;
+  #made = 0;
+  #skipped = 0;
 
-  constructor(seed: number, vcpus: number) {
+  constructor(seed: number, vcpus: number, schedule: Schedule = []) {
     this.#random = new Random(seed);
     this.#count = vcpus;
     this.#last = vcpus - 1;
+    this.#schedule = schedule;
   }
 
   /** Another one that goes on as this one would. */
@@ -52,6 +61,49 @@ export class Scheduler {
   assign(from: Scheduler): void {
     this.#random.assign(from.#random);
     this.#last = from.#last;
+    this.#schedule = from.#schedule;
+    this.#turn = from.#turn;
+    this.#made = from.#made;
+    this.#skipped = from.#skipped;
+  }
+
+  /** Steps of the schedule that were skipped because their vCPU slept. */
+  get skipped(): number {
+    return this.#skipped;
+  }
+
+  /** Steps of the schedule that are still to come. */
+  get remaining(): number {
+    return this.#schedule.slice(this.#turn).reduce((sum, { steps }) => sum + steps, 0) - this.#made;
+  }
+
+  /**
+   * The vCPU whose turn it is to make one step of the schedule; -1: the schedule is at its end. A vCPU that sleeps misses the rest of its
+   * turn, unless all of them sleep: then the schedule waits.
+   */
+  scheduled(isRunnable: (index: number) => boolean): number {
+    while (this.#turn < this.#schedule.length) {
+      const { vcpu, steps } = this.#schedule[this.#turn];
+      if (isRunnable(vcpu)) {
+        this.#last = vcpu;
+        if (++this.#made === steps) this.#next();
+        return vcpu;
+      }
+      if (!this.#anybody(isRunnable)) return -1;
+      this.#skipped += steps - this.#made;
+      this.#next();
+    }
+    return -1;
+  }
+
+  #next(): void {
+    this.#turn++;
+    this.#made = 0;
+  }
+
+  #anybody(isRunnable: (index: number) => boolean): boolean {
+    for (let index = 0; index < this.#count; index++) if (isRunnable(index)) return true;
+    return false;
   }
 
   /** The vCPU that runs next, or -1 if none is runnable. */

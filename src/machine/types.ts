@@ -2,6 +2,7 @@
 import type { EngineKind, EngineShare, Vendor } from '../cpu/cpu.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ApicvMode, ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
+import type { Schedule } from './schedule.ts';
 
 /**
  * State in which vCPUs start (what firmware would have done).
@@ -44,6 +45,8 @@ export interface MachineOptions {
   /** What executes guest code: `core` (default), or `unicorn` for a unicorn.js module that is installed. */
   readonly engine?: EngineKind;
   readonly seed?: number;
+  /** Which vCPUs make the first steps of a run, one after the other (`schedule.ts`); then the seed decides. Default none. */
+  readonly schedule?: string | Schedule;
   readonly mode?: StartMode;
   /** CPL at start for prot32, long64, compat32. Default 0. */
   readonly cpl?: 0 | 3;

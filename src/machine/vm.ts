@@ -1,6 +1,7 @@
 /** A virtual machine as a library user sees it; `machine.ts` implements it. */
 import type { Kvm } from '../kvm/x86.ts';
 import type { Program } from '../program/assembler.ts';
+import type { Schedule } from './schedule.ts';
 import type { MachineOptions, RunEnd, RunResult, StartMode, VcpuView } from './types.ts';
 
 /** Limits of one `run()`; what is absent comes from the options the VM was made with. */
@@ -9,6 +10,8 @@ export interface RunOptions {
   readonly budget?: number;
   /** Starts the scheduler's generator anew. */
   readonly seed?: number;
+  /** Which vCPUs make the first steps of this run (`0*3,1,0,2*5`); then the scheduler goes on from its seed. */
+  readonly schedule?: string | Schedule;
 }
 
 /** How `Vm.load` reads what it is given. */
@@ -69,6 +72,11 @@ export interface Vm {
   advance(options?: RunOptions): RunEnd;
   /** One KVM_RUN of one vCPU with a budget of `steps` (default 1), outside the scheduler. Returns the state afterwards. */
   step(vcpu?: number, steps?: number): VcpuView;
+  /**
+   * One step of a schedule by a vCPU that is runnable: `run` with a schedule does the same, step by step. Tells whether that ended the
+   * run, or that the vCPU asked to let others run (PAUSE, KVM_HC_SCHED_YIELD).
+   */
+  turn(vcpu: number): RunEnd | 'yield' | undefined;
   /** The state of one vCPU now, as a copy. */
   vcpu(index: number): VcpuView;
   setRegisters(index: number, values: RegisterValues): void;
@@ -91,8 +99,9 @@ export interface Vm {
 
 /** MachineOptions with every default filled in. */
 export type ResolvedMachineOptions = Readonly<
-  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode' | 'onConsole'>> & {
+  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode' | 'onConsole' | 'schedule'>> & {
     mode: StartMode;
+    schedule: Schedule;
     apicIds?: readonly number[];
     pvFeatures?: number;
     onConsole?: (text: string) => void;

@@ -32,6 +32,8 @@ export interface HeaderSettings {
   /** Bytes. */
   readonly memory?: number;
   readonly seed?: number;
+  /** Which vCPUs make the first steps, like `0*3,1,0,2*5`. */
+  readonly schedule?: string;
   readonly budget?: number;
   readonly pvFeatures?: number;
   readonly enforcePvFeatures?: boolean;
@@ -254,6 +256,7 @@ const SETTINGS: Readonly<Record<string, SettingParser>> = {
   cpl: oneOf(['0', '3'], (cpl) => ({ cpl: cpl === '3' ? 3 : 0 })),
   memory: number(0x100000, 0x80000000, (memory) => ({ memory })),
   seed: number(0, 0xffffffff, (seed) => ({ seed })),
+  schedule: (value) => ({ schedule: value }),
   budget: number(1, Number.MAX_SAFE_INTEGER, (budget) => ({ budget })),
   'pv-features': number(0, 0xffffffff, (pvFeatures) => ({ pvFeatures })),
   'enforce-pv': flag((enforcePvFeatures) => ({ enforcePvFeatures })),
