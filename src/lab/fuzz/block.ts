@@ -15,8 +15,8 @@ export interface RunBlockOptions {
 /** A campaign whose VMs are set up. */
 export interface CampaignRunner {
   readonly campaign: Campaign;
-  /** Undefined: aborted, and nothing of it counts. */
-  runBlock(block: number, options?: RunBlockOptions): BlockResult | undefined;
+  /** Undefined: aborted, and nothing of it counts. One block at a time. */
+  runBlock(block: number, options?: RunBlockOptions): Promise<BlockResult | undefined>;
   dispose(): void;
 }
 

@@ -10,8 +10,8 @@ export interface Topology {
   readonly vcpus: number;
   /** vcpu_id of each vCPU; absent: 0, 1, 2 … */
   readonly ids?: readonly number[];
-  /** Mode of the local APICs; `mixed`: vCPUs with an odd index are in x2APIC mode, the others in xAPIC mode. */
-  readonly apic: 'x2apic' | 'xapic' | 'mixed';
+  /** Mode of the local APICs; `mixed`: vCPUs with an odd index are in x2APIC mode, the others in xAPIC mode; `none`: KVM has no local APICs. */
+  readonly apic: 'x2apic' | 'xapic' | 'mixed' | 'none';
   /** Indices of vCPUs whose APIC is off: SVR bit 8 clear, or IA32_APIC_BASE bit 11 clear. */
   readonly softwareDisabled?: readonly number[];
   readonly hardwareDisabled?: readonly number[];
@@ -37,7 +37,8 @@ export interface Campaign {
   readonly against?: string;
   /** Folder of recordings for `golden`. */
   readonly golden?: string;
-  readonly topology: Topology;
+  /** Block n is executed on number n modulo their count. */
+  readonly topologies: readonly Topology[];
   /** 0 … 2^32-1. */
   readonly seed: number;
   readonly blockSize: number;
@@ -165,7 +166,10 @@ export const WORD_MP = 67;
 export const WORD_CS = 68;
 /** IA32_APIC_BASE, low half. */
 export const WORD_BASE = 69;
-export const VCPU_WORDS = 70;
+/** Vector of a pending SIPI plus 1, before the MP state was read; and a pending PV kick. A real KVM shows neither. */
+export const WORD_SIPI = 70;
+export const WORD_KICK = 71;
+export const VCPU_WORDS = 72;
 
 /** What a case did. Reused from case to case. */
 export class Outcome {
