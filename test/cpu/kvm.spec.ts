@@ -5,8 +5,7 @@
  * A KVM without VMX or SVM interprets such code by an emulator of its own. It is not compared where that is known to be wrong (SOFTWARE).
  * KVMSCOPE_KVM_ALL=1 runs all cases instead of one in so many.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { isSoftwareKvm, kvmUnavailable, LiveVm } from '../../src/cpu/engines/kvm-device.ts';
 import { REGISTERS } from '../../src/cpu/registers.ts';
 import { type Bare, bare, GDT, type Mode, PAE_PD, PAE_PDPT, PD, PD32, PML4, PT32, SEL, TSS } from './bare.ts';
@@ -56,9 +55,6 @@ const TABLES: readonly (readonly [start: number, end: number])[] = [
   [PML4, OWN_PT + 0x1000],
 ];
 
-/** Handles the signal that gets this thread out of a guest that does not exit. */
-const ignore = (): void => {};
-
 /** Runs a case on both; what differs, one line each, KVM first. */
 async function compare(live: LiveVm, c: Case): Promise<string[]> {
   const b = await bare(c.mode, { vendor: 'amd', cpl: c.cpl ?? 0 });
@@ -67,9 +63,7 @@ async function compare(live: LiveVm, c: Case): Promise<string[]> {
   live.memory.set(b.cpu.memory);
   for (const name of ['rip', ...SHARED]) live.put(name, b.get(name));
   live.setRegisters();
-  // A second signal means that the guest goes on for ever.
-  let exit = live.run();
-  if (exit === 'intr') exit = live.run();
+  const exit = live.run();
   live.getRegisters();
   const stop = b.go();
   const lines: string[] = [];
@@ -288,15 +282,6 @@ function deliveryCases(): Case[] {
 }
 
 describe.runIf(!reason)('the core and a live KVM', { timeout: 300_000 }, () => {
-  let clock: ChildProcess;
-  beforeAll(() => {
-    process.on('SIGUSR2', ignore);
-    clock = spawn('sh', ['-c', `while sleep 1 && kill -USR2 ${process.pid}; do :; done`], { stdio: 'ignore' });
-  });
-  afterAll(() => {
-    clock.kill();
-  });
-
   it('raise the same page faults', () => none(pagingCases(), ALL ? 1 : 37));
   it('refuse the same instructions at CPL 3', () => none(privilegeCases(), ALL ? 1 : 3));
   it('load the same segments', () => none(segmentCases(), ALL ? 1 : 23));

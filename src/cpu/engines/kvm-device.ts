@@ -1,34 +1,22 @@
 /**
- * A live /dev/kvm: the ioctls that run guest code on a virtual processor (Documentation/virt/kvm/api.rst), for Linux on x86-64. Structures are
- * DataViews in the kernel's layout; offsets are named below. Everything is synchronous: KVM_RUN blocks this thread until the guest exits.
+ * A live /dev/kvm: virtual machines whose vCPUs the machine's own kernel runs (Documentation/virt/kvm/api.rst), for Linux on x86-64. Structures
+ * are DataViews in the kernel's layout; offsets are named below. Everything is synchronous.
  */
 import { readFileSync } from 'node:fs';
 import { KvmscopeError } from '../../errors.ts';
-import { type Koffi, koffi } from './koffi.ts';
-
-// ---- ioctl requests ----
-const GET_API_VERSION = 0xae00;
-const CREATE_VM = 0xae01;
-const GET_VCPU_MMAP_SIZE = 0xae04;
-const CREATE_VCPU = 0xae41;
-const SET_USER_MEMORY_REGION = 0x4020ae46;
-const SET_TSS_ADDR = 0xae47;
-const RUN = 0xae80;
-const GET_REGS = 0x8090ae81;
-const SET_REGS = 0x4090ae82;
-const GET_SREGS = 0x8138ae83;
-const SET_SREGS = 0x4138ae84;
-const GET_SUPPORTED_CPUID = 0xc008ae05;
-const SET_CPUID2 = 0x4008ae90;
-const SET_VCPU_EVENTS = 0x4040aea0;
+import { koffi } from './koffi.ts';
+import { CAP, calls, EAGAIN, EINTR, ioctl, KVM, type Mapping, map, openKvm, RunLimit, unmap } from './kvm-calls.ts';
 
 const API_VERSION = 12;
 /** Any address below 4 GiB that guests leave alone; Intel processors want three pages for real mode. */
 const TSS_ADDRESS = 0xfffbd000;
 const CPUID_ENTRIES = 256;
+const CPUID_ENTRY_BYTES = 40;
 
 // ---- struct kvm_run ----
 const RUN_EXIT_REASON = 8;
+const RUN_IO_PORT = 34;
+const RUN_IO_DATA = 40;
 /** KVM_EXIT_*; those not here have no name of their own. */
 const KVM_EXITS: Readonly<Record<number, string>> = {
   ...{ 2: 'io', 4: 'debug', 5: 'hlt', 6: 'mmio', 8: 'shutdown', 9: 'fail-entry', 17: 'internal-error' },
@@ -58,147 +46,258 @@ const ATTRIBUTES = [
 const SREGS_TABLES = { gdtr: 192, idtr: 208 } as const;
 const SREGS_CONTROL = { cr0: 224, cr2: 232, cr3: 240, cr4: 248, cr8: 256, efer: 264, apic_base: 272 } as const;
 
-const EINTR = 4;
-const O_RDWR = 2;
-const PROT_READ_WRITE = 3;
-const MAP_SHARED = 1;
-const MAP_PRIVATE_ANONYMOUS = 0x22;
-
-type Ioctl = (fd: number, request: number, argument: unknown) => number;
-interface Calls {
-  readonly koffi: Koffi;
-  readonly open: (path: string, flags: number) => number;
-  readonly close: (fd: number) => number;
-  readonly number: Ioctl;
-  readonly buffer: Ioctl;
-  readonly mmap: (at: null, length: number, protection: number, flags: number, fd: number, offset: number) => unknown;
-  readonly munmap: (at: unknown, length: number) => number;
-}
-
-let loaded: Calls | undefined;
-function calls(): Calls {
-  if (loaded) return loaded;
-  const k = koffi();
-  if (!k)
-    throw new KvmscopeError('not-found', '/dev/kvm is reached through the npm package koffi, which is not installed');
-  const c = k.load(null);
-  loaded = {
-    koffi: k,
-    open: c.func('int open(const char *path, int flags)'),
-    close: c.func('int close(int fd)'),
-    number: c.func('int ioctl(int fd, unsigned long request, unsigned long argument)'),
-    buffer: c.func('int ioctl(int fd, unsigned long request, void *argument)'),
-    mmap: c.func('void *mmap(void *at, size_t length, int protection, int flags, int fd, long offset)'),
-    munmap: c.func('int munmap(void *at, size_t length)'),
-  };
-  return loaded;
-}
-
-/** An ioctl with a number or a buffer that the kernel reads or fills. Throws KvmscopeError with the errno if it fails. */
-function ioctl(fd: number, request: number, argument: number | Uint8Array): number {
-  const c = calls();
-  const result = typeof argument === 'number' ? c.number(fd, request, argument) : c.buffer(fd, request, argument);
-  if (result < 0) {
-    throw new KvmscopeError(
-      'not-found',
-      `/dev/kvm: ioctl 0x${request.toString(16)} failed with errno ${c.koffi.errno()}`,
-    );
-  }
-  return result;
-}
-
-function mapped(fd: number, length: number): { readonly pointer: unknown; readonly bytes: Uint8Array } {
-  const c = calls();
-  const pointer = c.mmap(null, length, PROT_READ_WRITE, fd < 0 ? MAP_PRIVATE_ANONYMOUS : MAP_SHARED, fd, 0);
-  return { pointer, bytes: new Uint8Array(c.koffi.view(pointer, length)) };
-}
-
 /** Why there is no /dev/kvm to use here, or undefined if there is one. */
 export function kvmUnavailable(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'needs Linux on x86-64';
   if (!koffi()) return 'needs the npm package koffi';
-  const fd = calls().open('/dev/kvm', O_RDWR);
-  if (fd < 0) return `cannot open /dev/kvm (errno ${calls().koffi.errno()})`;
-  const version = ioctl(fd, GET_API_VERSION, 0);
+  const fd = openKvm();
+  if (fd < 0) return `cannot open /dev/kvm (${OPEN_ERRORS[-fd] ?? `errno ${-fd}`})`;
+  const version = calls().number(fd, KVM.GET_API_VERSION, 0);
   calls().close(fd);
   return version === API_VERSION ? undefined : `needs version ${API_VERSION} of the KVM API, not ${version}`;
 }
 
+const OPEN_ERRORS: Readonly<Record<number, string>> = {
+  2: 'ENOENT: there is none',
+  13: 'EACCES: no permission; it usually belongs to the group kvm',
+  16: 'EBUSY',
+  19: 'ENODEV: the kernel module is not there',
+};
+
 /** Whether this KVM runs guests without VMX and SVM, and so interprets part of their code by an emulator of its own. */
 export const isSoftwareKvm = (): boolean => !/^flags\s*:.*\b(vmx|svm)\b/m.test(readFileSync('/proc/cpuinfo', 'latin1'));
 
-/** A virtual machine of one vCPU and RAM from guest-physical address 0. */
-export class LiveVm {
-  readonly memory: Uint8Array;
-  /** struct kvm_regs and struct kvm_sregs, as last got or to be set. */
-  readonly regs = new DataView(new ArrayBuffer(REGS_BYTES));
-  readonly sregs = new DataView(new ArrayBuffer(SREGS_BYTES));
-  readonly #fds: number[] = [];
-  readonly #vcpu: number;
-  readonly #run: DataView;
-  readonly #mappings: { readonly pointer: unknown; readonly bytes: Uint8Array }[] = [];
+/** What a VM is made with. */
+export interface KvmVmOptions {
+  /** vcpu_id (= x2APIC id) of each vCPU. */
+  readonly ids: readonly number[];
+  /** RAM from guest-physical address 0, in bytes, a multiple of 4096. Default none. */
+  readonly memory?: number;
+  /** Interrupt controllers in the kernel, a local APIC for each vCPU among them. Default true. */
+  readonly irqchip?: boolean;
+  /** KVM_CAP_X2APIC_API flags. Default: not enabled. */
+  readonly x2apicApi?: number;
+  /** KVM_CAP_ENFORCE_PV_FEATURE_CPUID. Default false. */
+  readonly enforcePvFeatures?: boolean;
+  /** Bits of CPUID 0x40000001 EAX that the guest does not see. Default 0. */
+  readonly hiddenPvFeatures?: number;
+  /** The longest that KVM_RUN may take, in milliseconds. Default 1000. */
+  readonly limit?: number;
+}
 
-  /** `bytes` of RAM, a multiple of 4096. Throws KvmscopeError if KVM refuses. */
-  constructor(bytes: number) {
-    const kvm = this.#own(calls().open('/dev/kvm', O_RDWR));
-    if (kvm < 0) throw new KvmscopeError('not-found', '/dev/kvm cannot be opened');
-    const vm = this.#own(ioctl(kvm, CREATE_VM, 0));
-    ioctl(vm, SET_TSS_ADDR, TSS_ADDRESS);
-    const ram = this.#map(-1, bytes);
-    this.memory = ram.bytes;
-    const region = Buffer.alloc(32);
-    region.writeBigUInt64LE(BigInt(bytes), 16);
-    region.writeBigUInt64LE(calls().koffi.address(ram.pointer), 24);
-    ioctl(vm, SET_USER_MEMORY_REGION, region);
-    this.#vcpu = this.#own(ioctl(vm, CREATE_VCPU, 0));
-    const cpuid = Buffer.alloc(8 + CPUID_ENTRIES * 40);
-    cpuid.writeUInt32LE(CPUID_ENTRIES, 0);
-    ioctl(kvm, GET_SUPPORTED_CPUID, cpuid);
-    ioctl(this.#vcpu, SET_CPUID2, cpuid);
-    const shared = this.#map(this.#vcpu, ioctl(kvm, GET_VCPU_MMAP_SIZE, 0)).bytes;
-    this.#run = new DataView(shared.buffer, shared.byteOffset, shared.byteLength);
-    this.getRegisters();
+const CPUID_PV_FEATURES = 0x40000001;
+const DEFAULT_LIMIT = 1000;
+
+/** A virtual machine. Whoever makes it closes it; what KVM refuses throws KvmscopeError('engine') and leaves nothing open. */
+export class KvmVm {
+  readonly memory: Uint8Array;
+  readonly vcpus: readonly KvmVcpu[];
+  readonly #fds: number[] = [];
+  readonly #mappings: Mapping[] = [];
+  readonly #limit: RunLimit;
+
+  constructor(options: KvmVmOptions) {
+    const { ids, memory = 0, irqchip = true, limit = DEFAULT_LIMIT } = options;
+    const unavailable = kvmUnavailable();
+    if (unavailable) throw new KvmscopeError('engine', `no live KVM: ${unavailable}`);
+    this.#limit = new RunLimit(limit);
+    try {
+      const kvm = this.#own(openKvm());
+      const vm = this.#own(ioctl(kvm, KVM.CREATE_VM, 0));
+      ioctl(vm, KVM.SET_TSS_ADDR, TSS_ADDRESS);
+      if (irqchip) ioctl(vm, KVM.CREATE_IRQCHIP, 0);
+      if (options.x2apicApi) ioctl(vm, KVM.ENABLE_CAP, capability(CAP.X2APIC_API, options.x2apicApi));
+      this.memory = memory > 0 ? this.#map(-1, memory).bytes : new Uint8Array(0);
+      if (memory > 0) {
+        const region = Buffer.alloc(32);
+        region.writeBigUInt64LE(BigInt(memory), 16);
+        region.writeBigUInt64LE(calls().koffi.address((this.#mappings[0] as Mapping).pointer), 24);
+        ioctl(vm, KVM.SET_USER_MEMORY_REGION, region);
+      }
+      const runBytes = ioctl(kvm, KVM.GET_VCPU_MMAP_SIZE, 0);
+      const cpuid = guestCpuid(kvm, options.hiddenPvFeatures ?? 0);
+      this.vcpus = ids.map((id) => {
+        const fd = this.#own(ioctl(vm, KVM.CREATE_VCPU, id));
+        if (options.enforcePvFeatures) ioctl(fd, KVM.ENABLE_CAP, capability(CAP.ENFORCE_PV_FEATURE_CPUID, 1));
+        ioctl(fd, KVM.SET_CPUID2, cpuid);
+        this.#limit.applyTo(fd);
+        return new KvmVcpu(fd, id, this.#map(fd, runBytes).bytes, this.#limit);
+      });
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
   #own(fd: number): number {
-    if (fd >= 0) this.#fds.push(fd);
+    if (fd < 0) throw new KvmscopeError('engine', `/dev/kvm cannot be opened (errno ${-fd})`);
+    this.#fds.push(fd);
     return fd;
   }
-  #map(fd: number, length: number): { readonly pointer: unknown; readonly bytes: Uint8Array } {
-    const mapping = mapped(fd, length);
+  #map(fd: number, length: number): Mapping {
+    const mapping = map(fd, length);
     this.#mappings.push(mapping);
     return mapping;
   }
-  /** Ends the VM. Its memory must not be touched afterwards. */
+  /** Ends the VM. Its memory must not be touched afterwards. May be called twice. */
   close(): void {
-    for (const { pointer, bytes } of this.#mappings.splice(0)) calls().munmap(pointer, bytes.length);
+    for (const mapping of this.#mappings.splice(0)) unmap(mapping);
     for (const fd of this.#fds.splice(0).reverse()) calls().close(fd);
+    this.#limit.dispose();
+  }
+}
+
+/** struct kvm_enable_cap. */
+function capability(number: number, argument: number): Uint8Array {
+  const bytes = Buffer.alloc(104);
+  bytes.writeUInt32LE(number, 0);
+  bytes.writeBigUInt64LE(BigInt(argument), 8);
+  return bytes;
+}
+
+/** struct kvm_cpuid2 with all that this KVM supports. */
+function guestCpuid(kvm: number, hiddenPvFeatures: number): Uint8Array {
+  const cpuid = Buffer.alloc(8 + CPUID_ENTRIES * CPUID_ENTRY_BYTES);
+  cpuid.writeUInt32LE(CPUID_ENTRIES, 0);
+  ioctl(kvm, KVM.GET_SUPPORTED_CPUID, cpuid);
+  for (let at = 8; at < 8 + cpuid.readUInt32LE(0) * CPUID_ENTRY_BYTES; at += CPUID_ENTRY_BYTES) {
+    if (cpuid.readUInt32LE(at) !== CPUID_PV_FEATURES) continue;
+    cpuid.writeUInt32LE((cpuid.readUInt32LE(at + 12) & ~hiddenPvFeatures) >>> 0, at + 12);
+  }
+  return cpuid;
+}
+
+/** The answer of KVM_CHECK_EXTENSION to each capability of `kvm-calls.ts`. */
+export function kvmCapabilities(): Readonly<Record<keyof typeof CAP, number>> {
+  const fd = openKvm();
+  if (fd < 0) throw new KvmscopeError('engine', `/dev/kvm cannot be opened (errno ${-fd})`);
+  try {
+    const answers = Object.entries(CAP).map(([name, number]) => [name, ioctl(fd, KVM.CHECK_EXTENSION, number)]);
+    return Object.fromEntries(answers) as Record<keyof typeof CAP, number>;
+  } finally {
+    calls().close(fd);
+  }
+}
+
+/** KVM_MP_STATE_*. */
+export const MP = { runnable: 0, uninitialized: 1, 'init-received': 2, halted: 3 } as const;
+
+/** 32-bit registers of struct kvm_lapic_state, which has one in every 16 bytes. */
+const LAPIC_BYTES = 1024;
+/** KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP. */
+const SINGLE_STEP = 3;
+
+/** What is pending at a vCPU besides its local APIC. */
+export interface PendingEvents {
+  /** NMIs, 0 to 2. */
+  readonly nmi: number;
+  readonly smi: number;
+  /** INIT. */
+  readonly init: number;
+}
+
+/** One vCPU. Register structures are as last got or to be set. */
+export class KvmVcpu {
+  readonly id: number;
+  /** struct kvm_regs and struct kvm_sregs. */
+  readonly regs = new DataView(new ArrayBuffer(REGS_BYTES));
+  readonly sregs = new DataView(new ArrayBuffer(SREGS_BYTES));
+  /** struct kvm_lapic_state: the register at offset n × 16 is element n × 4. */
+  readonly lapic = new Uint32Array(LAPIC_BYTES / 4);
+  readonly #fd: number;
+  readonly #run: DataView;
+  readonly #limit: RunLimit;
+  readonly #lapicBytes = new Uint8Array(this.lapic.buffer);
+  readonly #regsBytes = new Uint8Array(this.regs.buffer);
+  readonly #sregsBytes = new Uint8Array(this.sregs.buffer);
+  readonly #mp = Buffer.alloc(4);
+  readonly #msr = Buffer.alloc(24);
+  readonly #events = Buffer.alloc(64);
+  readonly #debug = Buffer.alloc(72);
+
+  constructor(fd: number, id: number, run: Uint8Array, limit: RunLimit) {
+    this.#fd = fd;
+    this.id = id;
+    this.#run = new DataView(run.buffer, run.byteOffset, run.byteLength);
+    this.#limit = limit;
+    this.#msr.writeUInt32LE(1, 0);
+    this.#debug.writeUInt32LE(SINGLE_STEP, 0);
   }
 
-  /** Fills `regs` and `sregs`. */
-  getRegisters(): void {
-    ioctl(this.#vcpu, GET_REGS, bytesOf(this.regs));
-    ioctl(this.#vcpu, GET_SREGS, bytesOf(this.sregs));
+  getRegs(): void {
+    ioctl(this.#fd, KVM.GET_REGS, this.#regsBytes);
   }
-  /** Hands `regs` and `sregs` over; pending exceptions and the interrupt shadow are dropped. */
-  setRegisters(): void {
-    ioctl(this.#vcpu, SET_SREGS, bytesOf(this.sregs));
-    ioctl(this.#vcpu, SET_REGS, bytesOf(this.regs));
-    const events = Buffer.alloc(64);
-    events.writeUInt32LE(VCPUEVENT_VALID_SHADOW, 20);
-    ioctl(this.#vcpu, SET_VCPU_EVENTS, events);
+  setRegs(): void {
+    ioctl(this.#fd, KVM.SET_REGS, this.#regsBytes);
+  }
+  getSregs(): void {
+    ioctl(this.#fd, KVM.GET_SREGS, this.#sregsBytes);
+  }
+  setSregs(): void {
+    ioctl(this.#fd, KVM.SET_SREGS, this.#sregsBytes);
+  }
+  /** Fills `lapic`. */
+  getLapic(): void {
+    ioctl(this.#fd, KVM.GET_LAPIC, this.#lapicBytes);
+  }
+  /** Hands an image of `LAPIC_BYTES` bytes over. */
+  setLapic(image: Uint8Array = this.#lapicBytes): void {
+    ioctl(this.#fd, KVM.SET_LAPIC, image);
+  }
+  /** The value that the host reads; undefined: refused, as the guest's RDMSR would be. */
+  getMsr(msr: number): bigint | undefined {
+    this.#msr.writeUInt32LE(msr, 8);
+    return ioctl(this.#fd, KVM.GET_MSRS, this.#msr) === 1 ? this.#msr.readBigUInt64LE(16) : undefined;
+  }
+  /** Whether KVM accepts the value. */
+  setMsr(msr: number, value: bigint): boolean {
+    this.#msr.writeUInt32LE(msr, 8);
+    this.#msr.writeBigUInt64LE(value, 16);
+    return ioctl(this.#fd, KVM.SET_MSRS, this.#msr) === 1;
+  }
+  /** A number of `MP`. Reading carries out a pending INIT or SIPI. */
+  getMpState(): number {
+    ioctl(this.#fd, KVM.GET_MP_STATE, this.#mp);
+    return this.#mp.readUInt32LE(0);
+  }
+  setMpState(state: number): void {
+    this.#mp.writeUInt32LE(state, 0);
+    ioctl(this.#fd, KVM.SET_MP_STATE, this.#mp);
+  }
+  pending(): PendingEvents {
+    ioctl(this.#fd, KVM.GET_VCPU_EVENTS, this.#events);
+    const bytes = this.#events;
+    // An NMI that has been injected already counts as pending: no guest code has run since.
+    return { nmi: bytes[12] + bytes[13], smi: bytes[25], init: bytes[27] };
+  }
+  /** Drops pending exceptions, NMIs and the interrupt shadow; with `smm`, SMI and INIT as well. */
+  clearEvents(smm: boolean): void {
+    const bytes = this.#events.fill(0);
+    bytes.writeUInt32LE(VALID_NMI_PENDING | VALID_SHADOW | (smm ? VALID_SMM : 0), 20);
+    ioctl(this.#fd, KVM.SET_VCPU_EVENTS, bytes);
+  }
+  /** The next KVM_RUN ends behind one instruction. To be called when the registers have been set. */
+  singleStep(): void {
+    ioctl(this.#fd, KVM.SET_GUEST_DEBUG, this.#debug);
   }
   /**
-   * KVM_RUN: the exit reason of struct kvm_run by name, 'intr' if a signal came first. It blocks for as long as the guest does not exit; only a
-   * signal that this process handles gets it back.
+   * KVM_RUN: the exit reason of struct kvm_run by name; 'limit' if the guest did not exit within the VM's limit, 'intr' if a signal that is not
+   * the limit's came first.
    */
   run(): string {
     const c = calls();
-    if (c.number(this.#vcpu, RUN, 0) < 0) {
-      if (c.koffi.errno() === EINTR) return 'intr';
-      throw new KvmscopeError('not-found', `/dev/kvm: KVM_RUN failed with errno ${c.koffi.errno()}`);
-    }
+    this.#limit.start();
+    const result = c.number(this.#fd, KVM.RUN, 0);
+    const errno = result < 0 ? c.koffi.errno() : 0;
+    if (this.#limit.stop()) return 'limit';
+    if (errno === EINTR || errno === EAGAIN) return 'intr';
+    if (errno !== 0) throw new KvmscopeError('engine', `/dev/kvm: KVM_RUN failed with errno ${errno}`);
     const reason = this.#run.getUint32(RUN_EXIT_REASON, true);
     return KVM_EXITS[reason] ?? `exit ${reason}`;
+  }
+  /** Port and byte of an 'io' exit that writes one byte. */
+  output(): { readonly port: number; readonly value: number } {
+    const at = Number(this.#run.getBigUint64(RUN_IO_DATA, true));
+    return { port: this.#run.getUint16(RUN_IO_PORT, true), value: this.#run.getUint8(at) };
   }
 
   /** A register by the name that registers.ts gives it: those of struct kvm_regs, control registers, tables and segments. */
@@ -226,9 +325,49 @@ export class LiveVm {
   }
 }
 
-/** Without an NMI, an SMI or a shadow in the rest of the structure. */
-const VCPUEVENT_VALID_SHADOW = 4;
-const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer);
+/** A virtual machine of one vCPU without interrupt controllers. */
+export class LiveVm {
+  readonly memory: Uint8Array;
+  readonly #vm: KvmVm;
+  readonly #vcpu: KvmVcpu;
+
+  /** `bytes` of RAM from guest-physical address 0, a multiple of 4096. Throws KvmscopeError if KVM refuses. */
+  constructor(bytes: number) {
+    this.#vm = new KvmVm({ ids: [0], memory: bytes, irqchip: false });
+    this.memory = this.#vm.memory;
+    this.#vcpu = this.#vm.vcpus[0] as KvmVcpu;
+    this.getRegisters();
+  }
+  /** Ends the VM. Its memory must not be touched afterwards. */
+  close(): void {
+    this.#vm.close();
+  }
+  getRegisters(): void {
+    this.#vcpu.getRegs();
+    this.#vcpu.getSregs();
+  }
+  /** Hands the registers over; pending exceptions and the interrupt shadow are dropped. */
+  setRegisters(): void {
+    this.#vcpu.setSregs();
+    this.#vcpu.setRegs();
+    this.#vcpu.clearEvents(false);
+  }
+  /** KVM_RUN as {@link KvmVcpu.run}. */
+  run(): string {
+    return this.#vcpu.run();
+  }
+  get(name: string): bigint {
+    return this.#vcpu.get(name);
+  }
+  put(name: string, value: bigint): void {
+    this.#vcpu.put(name, value);
+  }
+}
+
+/** KVM_VCPUEVENT_VALID_*. */
+const VALID_NMI_PENDING = 1;
+const VALID_SHADOW = 4;
+const VALID_SMM = 8;
 
 interface Place {
   readonly special: boolean;
