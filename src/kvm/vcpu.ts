@@ -40,8 +40,11 @@ export const COMPLETE_HYPERCALL = 3;
 
 const RFLAGS_IF = 0x200;
 
-/** KVM's statistics of one vCPU. `byReason` is computed from `exitCounts` when read. */
-export class Counters implements VcpuCounters {
+/**
+ * KVM's statistics of one vCPU (`struct kvm_vcpu_stat`), and fastpath hits. Plain numbers in one hidden class: every exit counts here, and
+ * an accessor among the properties would make an engine keep them in a hash table.
+ */
+export class VcpuStat implements Omit<VcpuCounters, 'byReason'> {
   exits = 0;
   irq_exits = 0;
   irq_window_exits = 0;
@@ -57,24 +60,9 @@ export class Counters implements VcpuCounters {
   directed_yield_attempted = 0;
   directed_yield_successful = 0;
   fastpath = 0;
-  declare byReason: Record<string, number>;
 
-  constructor(exitCounts: Float64Array, names: readonly VendorExit[]) {
-    // An own enumerable property, so that copies of the counters carry it.
-    Object.defineProperty(this, 'byReason', {
-      enumerable: true,
-      get: () => {
-        const byReason: Record<string, number> = {};
-        for (const [kind, { name }] of names.entries()) {
-          if (exitCounts[kind] > 0) byReason[name] = (byReason[name] ?? 0) + exitCounts[kind];
-        }
-        return byReason;
-      },
-    });
-  }
-
-  /** Becomes what other counters are; `byReason` follows the exit counts. */
-  assign(from: Counters): void {
+  /** Becomes what others are. */
+  assign(from: VcpuStat): void {
     this.exits = from.exits;
     this.irq_exits = from.irq_exits;
     this.irq_window_exits = from.irq_window_exits;
@@ -91,6 +79,22 @@ export class Counters implements VcpuCounters {
     this.directed_yield_successful = from.directed_yield_successful;
     this.fastpath = from.fastpath;
   }
+}
+
+/** The statistics and the exits by name as one object whose properties follow the vCPU; copies of it carry them all. */
+function liveCounters(stat: VcpuStat, exitCounts: Float64Array, names: readonly VendorExit[]): VcpuCounters {
+  const counters: Partial<VcpuCounters> = {};
+  for (const name of Object.keys(stat) as (keyof VcpuStat & keyof VcpuCounters)[]) {
+    Object.defineProperty(counters, name, { enumerable: true, get: () => stat[name] });
+  }
+  const byReason = (): Record<string, number> => {
+    const sums: Record<string, number> = {};
+    for (const [kind, { name }] of names.entries()) {
+      if (exitCounts[kind] > 0) sums[name] = (sums[name] ?? 0) + exitCounts[kind];
+    }
+    return sums;
+  };
+  return Object.defineProperty(counters, 'byReason', { enumerable: true, get: byReason }) as VcpuCounters;
 }
 
 type IoExitResult = Extract<VcpuRunResult, { kind: 'io' }>;
@@ -117,7 +121,7 @@ export class KvmVcpu {
   readonly lapic: Lapic;
   /** Exits by kind (`exits.ts`). */
   readonly exitCounts: Float64Array = new Float64Array(EXIT_KINDS);
-  readonly counters: Counters;
+  readonly stat: VcpuStat = new VcpuStat();
   /** vCPU id 0 is the bootstrap processor. */
   readonly bsp: boolean;
   /** The guest's CPUID shows the x2APIC. */
@@ -167,6 +171,7 @@ export class KvmVcpu {
   readonly #clock: VirtualClock;
   /** Time that this vCPU did not run, as far as the TSC offset has it. */
   #apart: number;
+  #counters: VcpuCounters | undefined;
 
   constructor(setup: VcpuSetup) {
     this.#setup = setup;
@@ -179,9 +184,14 @@ export class KvmVcpu {
     this.lapic.showsDeadline = setup.showsDeadline;
     this.#clock = setup.clock;
     this.#apart = setup.clock.now - setup.state.steps;
-    this.counters = new Counters(this.exitCounts, setup.exitTable);
     this.mp = this.bsp ? MP_RUNNABLE : MP_UNINITIALIZED;
     this.blocked = !this.bsp;
+  }
+
+  /** `stat` and `exitCounts` with the names that KVM and a vendor give them. */
+  get counters(): Readonly<VcpuCounters> {
+    this.#counters ??= liveCounters(this.stat, this.exitCounts, this.#setup.exitTable);
+    return this.#counters;
   }
 
   /** Reading leaves pending INIT and SIPI alone (KVM_GET_MP_STATE does not); writing is KVM_SET_MP_STATE. */
@@ -226,7 +236,7 @@ export class KvmVcpu {
   assign(from: KvmVcpu): void {
     this.lapic.assign(from.lapic);
     this.exitCounts.set(from.exitCounts);
-    this.counters.assign(from.counters);
+    this.stat.assign(from.stat);
     this.mp = from.mp;
     this.mode = from.mode;
     this.blocked = from.blocked;

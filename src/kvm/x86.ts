@@ -498,7 +498,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const vcpu = this.takeCompletion(index, COMPLETE_HYPERCALL, 'hypercall');
     if (ret !== undefined) vcpu.hypercallRet = ret;
     vcpu.state.put(R_RAX, BigInt.asUintN(vcpu.state.is64bit ? 64 : 32, vcpu.hypercallRet));
-    if (!this.era.hypercallCountedFirst) vcpu.counters.hypercalls++;
+    if (!this.era.hypercallCountedFirst) vcpu.stat.hypercalls++;
     this.skip(vcpu);
     this.trace?.close(vcpu);
   }
@@ -689,7 +689,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private externalInterrupt(vcpu: KvmVcpu): void {
     const info = this.vendor === 'intel' ? (INFO_EXTERNAL | RESCHEDULE_VECTOR) >>> 0 : 0;
     this.leave(vcpu, X.EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
-    vcpu.counters.irq_exits++;
+    vcpu.stat.irq_exits++;
     // One exit serves a timer that expired meanwhile, too.
     vcpu.timerExit = TIMER_EXIT_NONE;
     this.trace?.close(vcpu);
@@ -750,7 +750,7 @@ export class Kvm implements HypercallContext, MsrContext {
       if (vcpu.mode === IN_GUEST) {
         vcpu.timerExit = again ? TIMER_EXIT_AGAIN : TIMER_EXIT;
       } else if (vcpu.blocked) {
-        vcpu.counters.halt_wakeup++;
+        vcpu.stat.halt_wakeup++;
         this.injectTimer(vcpu);
         this.wake(vcpu);
       }
@@ -767,8 +767,8 @@ export class Kvm implements HypercallContext, MsrContext {
     const reenters = intel && vcpu.timerExit === TIMER_EXIT_AGAIN && this.deadlineIsFast;
     vcpu.timerExit = TIMER_EXIT_NONE;
     this.leave(vcpu, X.EXIT_PREEMPTION_TIMER, 0n, 0n, 0);
-    if (reenters && !this.era.reentryCounted) vcpu.counters.exits--;
-    if (!intel) vcpu.counters.irq_exits++;
+    if (reenters && !this.era.reentryCounted) vcpu.stat.exits--;
+    if (!intel) vcpu.stat.irq_exits++;
     this.injectTimer(vcpu);
     this.trace?.close(vcpu);
   }
@@ -787,8 +787,8 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
 
   private evaluateEvents(vcpu: KvmVcpu): void {
-    const { lapic, state, counters } = vcpu;
-    counters.req_event++;
+    const { lapic, state, stat } = vcpu;
+    stat.req_event++;
     // What the guest did with the byte counts even if it was not an exit that led here.
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     lapic.requestEvent = false;
@@ -807,7 +807,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (vcpu.nmiLatched > 0) {
       if (canInject && vcpu.nmiAllowed) {
         vcpu.nmiLatched--;
-        counters.nmi_injections++;
+        stat.nmi_injections++;
         this.inject(vcpu, INFO_NMI, 0);
         this.trace?.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
         canInject = false;
@@ -839,7 +839,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private injectInterrupt(vcpu: KvmVcpu, vector: number): void {
-    vcpu.counters.irq_injections++;
+    vcpu.stat.irq_injections++;
     this.trace?.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
     this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
   }
@@ -940,11 +940,11 @@ export class Kvm implements HypercallContext, MsrContext {
       case 'interrupt-window':
         if (this.assist?.active) return RESUME;
         this.leave(vcpu, X.EXIT_INTERRUPT_WINDOW, 0n, 0n, 0);
-        vcpu.counters.irq_window_exits++;
+        vcpu.stat.irq_window_exits++;
         return this.windowOpen(vcpu, WINDOW_INTERRUPT);
       case 'nmi-window':
         this.leave(vcpu, X.EXIT_NMI_WINDOW, 0n, 0n, 0);
-        vcpu.counters.nmi_window_exits++;
+        vcpu.stat.nmi_window_exits++;
         return this.windowOpen(vcpu, WINDOW_NMI);
       case 'cr8':
         return this.cr8(vcpu, exit);
@@ -993,7 +993,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** What every exit does first: counters, record, kvm_exit. */
   private leave(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
     this.count(vcpu, kind);
-    vcpu.counters.exits++;
+    vcpu.stat.exits++;
     const { trace } = this;
     if (trace === null) {
       if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
@@ -1047,9 +1047,9 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- hypercalls ----
 
   private hypercall(vcpu: KvmVcpu): number {
-    const { state, counters } = vcpu;
+    const { state, stat } = vcpu;
     this.leave(vcpu, X.EXIT_HYPERCALL, 0n, 0n, 0);
-    if (this.era.hypercallCountedFirst) counters.hypercalls++;
+    if (this.era.hypercallCountedFirst) stat.hypercalls++;
     this.trace?.hypercall(vcpu);
     const long = state.is64bit;
     const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
@@ -1057,7 +1057,7 @@ export class Kvm implements HypercallContext, MsrContext {
       if (ret === HOST_BUG) return RETURN;
       return this.hypercallToUser(vcpu, long);
     }
-    if (!this.era.hypercallCountedFirst) counters.hypercalls++;
+    if (!this.era.hypercallCountedFirst) stat.hypercalls++;
     state.set(R_RAX, ret >>> 0, long && ret < 0 ? 0xffffffff : 0);
     this.skip(vcpu);
     if (this.yieldRequested) {
@@ -1084,7 +1084,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (this.era.mapGpaRangeRawNumber && state.hi(R_RAX) !== 0) {
       // All of these versions count after RAX is written.
       state.set(R_RAX, 0, 0);
-      vcpu.counters.hypercalls++;
+      vcpu.stat.hypercalls++;
       this.skip(vcpu);
       return NEXT;
     }
@@ -1097,11 +1097,11 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   yieldTo(from: KvmVcpu, apicId: number): void {
-    if (this.era.yieldCounted) from.counters.directed_yield_attempted++;
+    if (this.era.yieldCounted) from.stat.directed_yield_attempted++;
     const map = this.apicMap();
     const target = map !== null && apicId <= map.maxApicId ? map.phys[apicId] : null;
     if (target === null || target === from.lapic || !this.vcpus[target.index].runnable) return;
-    if (this.era.yieldCounted) from.counters.directed_yield_successful++;
+    if (this.era.yieldCounted) from.stat.directed_yield_successful++;
     this.yieldRequested = true;
   }
 
@@ -1121,7 +1121,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.count(vcpu, X.EXIT_WRMSR);
     this.trace?.open(vcpu, X.EXIT_WRMSR);
     if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
-    vcpu.counters.exits++;
+    vcpu.stat.exits++;
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     if (!(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
     const ok = this.writeMsr(vcpu, msr, dataLo, dataHi, false);
@@ -1146,7 +1146,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.trace?.verdict(vcpu, verdict);
     if (!verdict.taken) return false;
 
-    vcpu.counters.fastpath++;
+    vcpu.stat.fastpath++;
     if (msr === MSR_X2APIC_ICR) this.fastpathIcr(vcpu, lo, hi);
     else this.writeMsr(vcpu, msr, lo, hi, false);
     this.trace?.msr(vcpu, true, msr, lo, hi, false);
@@ -1163,7 +1163,7 @@ export class Kvm implements HypercallContext, MsrContext {
       const handled = era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
       this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
     }
-    if (!reenters || era.reentryCounted) vcpu.counters.exits++;
+    if (!reenters || era.reentryCounted) vcpu.stat.exits++;
     if (!reenters && vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     return true;
   }
@@ -1371,7 +1371,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private wakeUp(target: KvmVcpu): void {
-    target.counters.halt_wakeup++;
+    target.stat.halt_wakeup++;
     this.wake(target);
   }
 
@@ -1389,7 +1389,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private hlt(vcpu: KvmVcpu): number {
     this.leave(vcpu, X.EXIT_HLT, 0n, 0n, 0);
-    vcpu.counters.halt_exits++;
+    vcpu.stat.halt_exits++;
     this.skip(vcpu);
     // Without a local APIC in the kernel user space does the waiting.
     if (!this.inKernelApic) this.trace?.userspaceExit(vcpu, 'KVM_EXIT_HLT');

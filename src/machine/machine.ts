@@ -530,9 +530,9 @@ class Machine implements Vm {
 
   /** What a vCPU has used of the budget, up to a constant: only differences within its turn mean something. */
   #cost(index: number): number {
-    const { counters } = this.#kvm.vcpus[index];
+    const { stat } = this.#kvm.vcpus[index];
     const { messages } = this.#kvm;
-    return this.#cpu.vcpu(index).steps + EXIT_COST * (counters.exits + counters.fastpath) + MESSAGE_COST * messages;
+    return this.#cpu.vcpu(index).steps + EXIT_COST * (stat.exits + stat.fastpath) + MESSAGE_COST * messages;
   }
 
   #steps(): number {
