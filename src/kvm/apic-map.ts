@@ -3,6 +3,7 @@
  * destinations it answers quickly, and the rule that matches one APIC against a destination when it cannot (lapic.c,
  * irq_comm.c).
  */
+import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
 import {
   ICR_LOGICAL,
@@ -32,6 +33,18 @@ export const NOT_FAST_MIXED = 4;
 export const X2APIC_API_32BIT_IDS = 1;
 export const X2APIC_API_NO_BROADCAST_QUIRK = 2;
 
+// Decision points, for fuzzing.
+const AT_MAP_REFUSED = decision('map-refused');
+const AT_MAP_ABOVE_255 = decision('map-above-255');
+
+const AT_MODE: Readonly<Record<LogicalMode, number>> = {
+  'sw-disabled': decision('map-mode-sw-disabled'),
+  flat: decision('map-mode-flat'),
+  cluster: decision('map-mode-cluster'),
+  x2apic: decision('map-mode-x2apic'),
+  none: decision('map-mode-none'),
+};
+
 export class ApicMap {
   readonly maxApicId: number;
   /** By APIC id, 0 … maxApicId. */
@@ -56,6 +69,7 @@ export class ApicMap {
     for (const lapic of lapics) {
       if (!lapic.hwEnabled) continue;
       if (strict) {
+        if (phys[lapic.id] !== null) reach(AT_MAP_REFUSED);
         if (phys[lapic.id] !== null) return null;
         phys[lapic.id] = lapic;
         continue;
@@ -65,6 +79,8 @@ export class ApicMap {
       if (!lapic.x2apic && phys[lapic.xapicId] === null) phys[lapic.xapicId] = lapic;
     }
     const { mode, logical } = era.mapStrictLogical ? strictLogical(lapics) : laxLogical(lapics, era);
+    if (max > 255) reach(AT_MAP_ABOVE_255);
+    reach(AT_MODE[mode]);
     return new ApicMap(phys, mode, logical);
   }
 

@@ -172,3 +172,15 @@ describe('switches of the behaviour specification', () => {
     expect(resolveEra(after)[name]).toBe(value);
   });
 });
+
+describe('an era with single switches of another', () => {
+  it('differs in these alone', () => {
+    const blend = resolveEra('5.4+pvIpiHighHalfAlways@5.6');
+    expect(blend).toEqual({ ...resolveEra('5.4'), pvIpiHighHalfAlways: true, name: '5.4+pvIpiHighHalfAlways@5.6' });
+  });
+
+  it('names the part that is none', () => {
+    expect(() => resolveEra('5.4+pvIpi@5.6')).toThrow("'pvIpi@5.6' in '5.4+pvIpi@5.6' is no switch@version");
+    expect(() => resolveEra('5.4+pvIpiMapCheck')).toThrow('is no switch@version');
+  });
+});

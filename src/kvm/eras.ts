@@ -337,14 +337,31 @@ const unknownEra = (name: string): KvmscopeError =>
 
 /**
  * The era of that name, or the rules of any other version `X.Y` or `X.Y-rcN` from v4.19-rc1 to v7.1.
- * A leading `v` is accepted. Throws KvmscopeError('usage') otherwise.
+ * A leading `v` is accepted. `5.4+pvIpiHighHalfAlways@5.6` is 5.4 with one switch as in 5.6. Throws KvmscopeError('usage') otherwise.
  */
 export function resolveEra(name: string = NEWEST_ERA.name): Era {
   const plain = name.replace(/^v/, '');
+  if (plain.includes('+')) return blendEra(plain);
   const named = ERAS.find((era) => era.name === plain);
   if (named !== undefined) return named;
   if (orderOf(plain) < (ERAS[0] as Era).order) throw unknownEra(name);
   return makeEra(plain, '');
+}
+
+/** `A+switch@B+…`: era A, but for the switches named, which are those of the eras behind them. */
+function blendEra(name: string): Era {
+  const [base, ...parts] = name.split('+') as [string, ...string[]];
+  const changes = parts.map((part) => {
+    const [key, from] = part.split('@') as [SwitchName, string | undefined];
+    if (!SWITCH_NAMES.includes(key) || from === undefined) {
+      throw new KvmscopeError(
+        'usage',
+        `'${part}' in '${name}' is no switch@version; 'kvmscope eras' lists the switches`,
+      );
+    }
+    return [key, resolveEra(from)[key]];
+  });
+  return Object.freeze({ ...resolveEra(base), ...Object.fromEntries(changes), name });
 }
 
 const COMPARISONS: Readonly<Record<string, (a: number, b: number) => boolean>> = {

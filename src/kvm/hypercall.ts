@@ -6,6 +6,7 @@
 import { R_RBX, R_RCX, R_RDX, R_RSI } from '../cpu/core/layout.ts';
 import type { ApicMap } from './apic-map.ts';
 import { PV_SCHED_YIELD, PV_SEND_IPI, PV_UNHALT } from './cpuid.ts';
+import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
 import {
   ICR_ASSERT,
@@ -49,6 +50,20 @@ export interface HypercallContext extends PvContext {
   /** Records that the host would have crashed. */
   reportHostBug(bug: string, cve: string | undefined, detail: string): void;
 }
+
+// Decision points, for fuzzing.
+const AT_SEND_IPI_INVALID = decision('send-ipi-invalid');
+const AT_SEND_IPI_NO_MAP = decision('send-ipi-no-map');
+const AT_SEND_IPI_BASE_WRAPS = decision('send-ipi-base-wraps');
+const AT_SEND_IPI_BEYOND_MAP = decision('send-ipi-beyond-map');
+const AT_SEND_IPI_EMPTY_SLOT = decision('send-ipi-empty-slot');
+const AT_SEND_IPI_TARGET = decision('send-ipi-target');
+const AT_SEND_IPI_UNCHECKED = decision('send-ipi-unchecked');
+const AT_KICK_CPU = decision('kick-cpu');
+const AT_CLOCK_PAIRING_WRITTEN = decision('clock-pairing-written');
+const AT_CLOCK_PAIRING_REFUSED = decision('clock-pairing-refused');
+const AT_MAP_GPA_RANGE_OFF = decision('map-gpa-range-off');
+const AT_MAP_GPA_RANGE_INVALID = decision('map-gpa-range-invalid');
 
 /** Runs one call; `long` = 64-bit caller. Returns the signed result, EXIT_TO_USER or HOST_BUG. */
 export type HypercallHandler = (kvm: HypercallContext, vcpu: KvmVcpu, long: boolean) => number;
@@ -94,9 +109,11 @@ function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
   const { era } = kvm;
   const icr = state.lo(R_RSI);
+  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) reach(AT_SEND_IPI_INVALID);
   if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) return -KVM_EINVAL;
   const map = kvm.apicMap();
   if (map === null) {
+    reach(AT_SEND_IPI_NO_MAP);
     if (era.pvIpiMapCheck) return -KVM_EOPNOTSUPP;
     kvm.reportHostBug(
       'pv-ipi-no-map',
@@ -112,6 +129,7 @@ function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   if (long) count += sendUpper(kvm, map, state.hi(R_RBX), min, icr);
   if (era.pvIpiHighHalfAlways || min <= map.maxApicId) {
     const second = (min + width) >>> 0;
+    if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
     count += sendHalf(kvm, map, state.lo(R_RCX), second, icr);
     if (long) count += sendUpper(kvm, map, state.hi(R_RCX), second, icr);
   }
@@ -134,9 +152,11 @@ function sendHalf(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
   let count = 0;
   while (left !== 0) {
     const id = base + 31 - Math.clz32(left & -left);
+    if (id > maxApicId) reach(AT_SEND_IPI_BEYOND_MAP);
     if (id > maxApicId) break;
     left &= left - 1;
     const target = phys[id];
+    reach(target === null ? AT_SEND_IPI_EMPTY_SLOT : AT_SEND_IPI_TARGET);
     if (target !== null) count += kvm.deliver(target, mode, vector, level, trigger);
   }
   return count;
@@ -147,6 +167,7 @@ function sendHalf(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
  * would trip over.
  */
 function sendIpiUnchecked(kvm: HypercallContext, vcpu: KvmVcpu, map: ApicMap, long: boolean, icr: number): number {
+  reach(AT_SEND_IPI_UNCHECKED);
   const { state } = vcpu;
   const min = state.lo(R_RDX) | 0;
   const words = long
@@ -182,6 +203,7 @@ function sendIpiUnchecked(kvm: HypercallContext, vcpu: KvmVcpu, map: ApicMap, lo
 
 /** KVM_HC_KICK_CPU: RCX = APIC id. A remote-read message without source, so that 0xFF is a broadcast. */
 function kickCpu(kvm: HypercallContext, vcpu: KvmVcpu): number {
+  reach(AT_KICK_CPU);
   const apicId = vcpu.state.lo(R_RCX) >>> 0;
   kvm.deliverWithoutSource(MODE_REMOTE_READ, apicId);
   if (kvm.era.kickYields) kvm.yieldTo(vcpu, apicId);
@@ -200,6 +222,7 @@ function schedYield(kvm: HypercallContext, vcpu: KvmVcpu): number {
  */
 function clockPairing(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
+  reach(state.lo(R_RCX) === 0 ? AT_CLOCK_PAIRING_WRITTEN : AT_CLOCK_PAIRING_REFUSED);
   if (state.lo(R_RCX) !== 0 || (long && state.hi(R_RCX) !== 0)) return -KVM_EOPNOTSUPP;
   const gpa = long ? state.get(R_RBX) : BigInt(state.lo(R_RBX) >>> 0);
   return writeClockPairing(kvm, vcpu, gpa) ? 0 : -KVM_EFAULT;
@@ -207,12 +230,14 @@ function clockPairing(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): numb
 
 /** KVM_HC_MAP_GPA_RANGE: RBX = guest-physical address, RCX = number of 4-KiB pages, RDX = attributes. */
 function mapGpaRange(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
+  reach(AT_MAP_GPA_RANGE_OFF);
   if (((kvm.exitHypercalls >>> 12) & 1) === 0) return -KVM_ENOSYS;
   const { state } = vcpu;
   const gpa = long ? state.get(R_RBX) : BigInt(state.lo(R_RBX) >>> 0);
   const pages = long ? state.get(R_RCX) : BigInt(state.lo(R_RCX) >>> 0);
   const frame = gpa >> 12n;
   const wraps = BigInt.asUintN(64, frame + pages) <= frame;
+  reach(AT_MAP_GPA_RANGE_INVALID);
   if ((gpa & 0xfffn) !== 0n || pages === 0n || wraps) return -KVM_EINVAL;
   return EXIT_TO_USER;
 }

@@ -3,6 +3,7 @@
  * then irq.c): through the APIC map where it can answer, else by asking every APIC; with lowest-priority arbitration.
  */
 import { ApicMap, bitCount, FAST, fastDelivery, matches, nthBit } from './apic-map.ts';
+import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
 import {
   ICR_ASSERT,
@@ -20,6 +21,21 @@ import {
   XAPIC_BROADCAST,
 } from './icr.ts';
 import type { Lapic } from './lapic.ts';
+
+// Decision points, for fuzzing.
+const AT_ROUTE_SELF = decision('route-self');
+const AT_ROUTE_PHYSICAL_NOBODY = decision('route-physical-nobody');
+const AT_ROUTE_PHYSICAL = decision('route-physical');
+const AT_ROUTE_LOGICAL = decision('route-logical');
+const AT_ROUTE_LOWEST = decision('route-lowest');
+const AT_ROUTE_LOWEST_NOBODY = decision('route-lowest-nobody');
+const AT_SLOW_SHORTHAND = decision('slow-shorthand');
+const AT_SLOW_NO_MAP = decision('slow-no-map');
+const AT_SLOW_MIXED = decision('slow-mixed');
+const AT_SLOW_BROADCAST = decision('slow-broadcast');
+const AT_LOWEST_BROADCAST = decision('lowest-broadcast');
+const AT_SLOW_LOWEST = decision('slow-lowest');
+const AT_SLOW_LOWEST_NOBODY = decision('slow-lowest-nobody');
 
 /** Gives a routed message to its target: trace, accept, kick. Returns 1 if it was accepted. */
 export interface MessageSink {
@@ -110,20 +126,25 @@ export class Router {
     const trigger = low & ICR_LEVEL ? 1 : 0;
     if ((low & ICR_SHORTHAND) !== 0) {
       // Only self gets here.
+      reach(AT_ROUTE_SELF);
       if (source !== null) this.sink.deliver(source, mode, vector, level, trigger);
       return;
     }
     if (map === null) return;
     if ((low & ICR_LOGICAL) === 0) {
       const target = dest <= map.maxApicId ? map.phys[dest] : null;
+      if (target === null) reach(AT_ROUTE_PHYSICAL_NOBODY);
+      else reach(AT_ROUTE_PHYSICAL);
       if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
       return;
     }
+    reach(AT_ROUTE_LOGICAL);
     let mask = map.logicalMask(dest);
     if (mode === MODE_LOWEST && mask !== 0) mask = this.electCandidate(map, dest, mask, vector);
     for (let bit = 0; bit < 16; bit++) {
       if (((mask >>> bit) & 1) === 0) continue;
       const target = map.logicalCandidate(dest, bit);
+      if (mode === MODE_LOWEST) reach(target === null ? AT_ROUTE_LOWEST_NOBODY : AT_ROUTE_LOWEST);
       if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
     }
   }
@@ -149,7 +170,12 @@ export class Router {
 
   /** Asks every APIC in turn whether it is meant. */
   private routeSlow(source: Lapic | null, icrLow: number, dest: number): void {
+    if ((icrLow & ICR_SHORTHAND) !== 0) reach(AT_SLOW_SHORTHAND);
+    else if (this.map === null) reach(AT_SLOW_NO_MAP);
+    else if ((icrLow & ICR_LOGICAL) !== 0 && this.map.logicalMode === 'none') reach(AT_SLOW_MIXED);
+    else reach(AT_SLOW_BROADCAST);
     const low = isLowestBroadcast(icrLow, dest) ? icrLow & ~ICR_MODE : icrLow;
+    if (low !== icrLow) reach(AT_LOWEST_BROADCAST);
     const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
     const vector = low & ICR_VECTOR;
     const level = low & ICR_ASSERT ? 1 : 0;
@@ -160,6 +186,7 @@ export class Router {
       if (mode !== MODE_LOWEST) this.sink.deliver(lapic, mode, vector, level, trigger);
       else if (lapic.swEnabled) contenders.push(lapic);
     }
+    if (mode === MODE_LOWEST) reach(contenders.length === 0 ? AT_SLOW_LOWEST_NOBODY : AT_SLOW_LOWEST);
     if (contenders.length === 0) return;
     const winner = this.vectorHashing
       ? contenders[vector % contenders.length]

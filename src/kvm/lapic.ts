@@ -9,6 +9,7 @@
  * The timer behind LVTT, TMICT, TMCCT and TDCR is in `lapic-timer.ts`.
  */
 import { VirtualClock } from './clock.ts';
+import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
 import {
   ICR_BUSY,
@@ -147,6 +148,24 @@ const X2_READABLE = new Set([
 ]);
 /** What the MMIO page has on top of these. */
 const XAPIC_READABLE = new Set([APIC_APR, APIC_DFR, APIC_ICR2]);
+
+// Decision points, for fuzzing.
+const AT_ACCEPT_LEVEL = decision('accept-level');
+const AT_ACCEPT_EDGE = decision('accept-edge');
+const AT_ACCEPT_SMI = decision('accept-smi');
+const AT_ACCEPT_KICK = decision('accept-kick');
+const AT_ACCEPT_NMI = decision('accept-nmi');
+const AT_ACCEPT_INIT = decision('accept-init');
+const AT_ACCEPT_SIPI_AGAIN = decision('accept-sipi-again');
+const AT_ACCEPT_SIPI = decision('accept-sipi');
+const AT_ACCEPT_EXTINT = decision('accept-extint');
+const AT_EOI_NOTHING = decision('eoi-nothing');
+const AT_EOI_VECTOR = decision('eoi-vector');
+const AT_XAPIC_ICR = decision('xapic-icr');
+const AT_SVR_DISABLES = decision('svr-disables');
+const AT_SVR_ENABLES = decision('svr-enables');
+const AT_SELF_IPI = decision('self-ipi');
+const AT_LVT_WRITE = decision('lvt-write');
 
 const isVectorSet = (offset: number): boolean => offset >= APIC_ISR && offset < APIC_ESR;
 
@@ -394,6 +413,8 @@ export class Lapic {
       const word = vector >> 5;
       const bit = 1 << (vector & 31);
       const r = this.registers;
+      if (trigger !== 0) reach(AT_ACCEPT_LEVEL);
+      else reach(AT_ACCEPT_EDGE);
       if (trigger !== 0) r[TMR + word] |= bit;
       else r[TMR + word] &= ~bit;
       r[IRR + word] |= bit;
@@ -403,24 +424,31 @@ export class Lapic {
     }
     switch (mode) {
       case MODE_SMI:
+        reach(AT_ACCEPT_SMI);
         this.smiPending = true;
         break;
       case MODE_REMOTE_READ:
+        reach(AT_ACCEPT_KICK);
         this.pvUnhalted = true;
         break;
       case MODE_NMI:
+        reach(AT_ACCEPT_NMI);
         this.nmiQueued++;
         break;
       case MODE_INIT:
+        reach(AT_ACCEPT_INIT);
         if (trigger !== 0 && level === 0) return 0;
         this.initPending = true;
         this.sipiPending = false;
         break;
       case MODE_STARTUP:
+        if (this.sipiPending) reach(AT_ACCEPT_SIPI_AGAIN);
+        else reach(AT_ACCEPT_SIPI);
         this.sipiVector = vector;
         this.sipiPending = true;
         break;
       default:
+        reach(AT_ACCEPT_EXTINT);
         // ExtINT means something only through LVT0.
         return 0;
     }
@@ -566,7 +594,8 @@ export class Lapic {
         this.writeTpr(value & 0xff);
         return WRITE_DONE;
       case APIC_EOI:
-        this.eoi();
+        if (this.eoi() < 0) reach(AT_EOI_NOTHING);
+        else reach(AT_EOI_VECTOR);
         return WRITE_EOI;
       case APIC_LDR:
         if (this.x2apic) return WRITE_FAULT;
@@ -584,6 +613,7 @@ export class Lapic {
         r[ICR] = value & ~ICR_BUSY;
         this.message.icrLow = r[ICR];
         this.message.dest = this.x2apic ? r[ICR2] : r[ICR2] >>> 24;
+        reach(AT_XAPIC_ICR);
         return WRITE_SEND;
       case APIC_ICR2:
         if (this.x2apic) return WRITE_FAULT;
@@ -621,6 +651,8 @@ export class Lapic {
       this.timer.pending = false;
     }
     if (before === this.swEnabled) return WRITE_DONE;
+    if (before) reach(AT_SVR_DISABLES);
+    else reach(AT_SVR_ENABLES);
     return this.swEnabled || this.#era.mapRebuildOnSwDisable ? WRITE_MAP : WRITE_DONE;
   }
 
@@ -628,6 +660,7 @@ export class Lapic {
     if (!this.x2apic) return WRITE_FAULT;
     const vector = value & 0xff;
     if (this.#era.selfIpiReservedGp && vector !== value >>> 0) return WRITE_FAULT;
+    reach(AT_SELF_IPI);
     const command = (SHORTHAND_SELF << ICR_SHORTHAND_SHIFT) | vector;
     if (this.#era.selfIpiThroughIcr) this.registers[ICR] = command;
     this.message.icrLow = command;
@@ -638,6 +671,7 @@ export class Lapic {
   #writeLvt(offset: number, value: number): number {
     const writable = LVT_WRITABLE.get(offset);
     if (writable === undefined) return WRITE_FAULT;
+    reach(AT_LVT_WRITE);
     const kept = offset === APIC_LVTT && !this.showsDeadline ? writable & ~LVTT_DEADLINE : writable;
     this.registers[offset >> 4] = (this.swEnabled ? value : value | LVT_MASKED) & kept;
     if (offset === APIC_LVTT && this.timer.setMode(value & kept)) this.registers[TMICT] = 0;

@@ -50,6 +50,7 @@ import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from '.
 import { VirtualClock } from './clock.ts';
 import type { CostModel } from './cost-model.ts';
 import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
+import { decision, reach } from './decisions.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
 import * as X from './exits.ts';
@@ -149,6 +150,31 @@ const INFO_EXCEPTION = 0x80000300;
 const INFO_ERROR_CODE = 0x800;
 /** The host's reschedule vector, which kicks a vCPU out of the guest. */
 const RESCHEDULE_VECTOR = 0xfd;
+
+// Decision points, for fuzzing.
+const AT_HOST_BUG = decision('host-bug');
+const AT_HYPERCALL_TO_USER = decision('hypercall-to-user');
+const AT_HYPERCALL_UPPER_HALF = decision('hypercall-upper-half');
+const AT_HYPERCALL_UNKNOWN = decision('hypercall-unknown');
+const AT_YIELD_NOBODY = decision('yield-nobody');
+const AT_YIELD_TAKEN = decision('yield-taken');
+const AT_FASTPATH_TAKEN = decision('fastpath-taken');
+const AT_FASTPATH_REFUSED = decision('fastpath-refused');
+const AT_APIC_BASE_CHANGES_MAP = decision('apic-base-changes-map');
+const AT_X2APIC_MSR_OUTSIDE_X2APIC = decision('x2apic-msr-outside-x2apic');
+const AT_X2APIC_HIGH_HALF = decision('x2apic-high-half');
+const AT_ICR_RESERVED = decision('icr-reserved');
+const AT_X2APIC_WRITE_REFUSED = decision('x2apic-write-refused');
+const AT_X2APIC_READ_REFUSED = decision('x2apic-read-refused');
+const AT_INIT_BSP = decision('init-bsp');
+const AT_INIT_AP = decision('init-ap');
+const AT_SIPI_STARTS = decision('sipi-starts');
+const AT_SIPI_IGNORED = decision('sipi-ignored');
+const AT_INJECT_NMI = decision('inject-nmi');
+const AT_INJECT_INTERRUPT = decision('inject-interrupt');
+const AT_INJECT_WAITS = decision('inject-waits');
+const AT_HALT_PASSES = decision('halt-passes');
+const AT_HALT_SLEEPS = decision('halt-sleeps');
 
 const BUDGET: VcpuRunResult = Object.freeze({ kind: 'budget' });
 const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
@@ -469,6 +495,17 @@ export class Kvm implements HypercallContext, MsrContext {
     const { clock } = this;
     clock.advance(Math.max(0, time - clock.now));
     this.expireTimers();
+  }
+
+  /**
+   * Handles one exit of vCPU `index` as if its guest had just caused it, without executing anything: for whoever wants KVM's part alone.
+   * A fault stays queued for the next `run`.
+   */
+  handle(index: number, exit: Exit): void {
+    const vcpu = this.vcpu(index);
+    this.running = vcpu;
+    this.handleExit(vcpu, exit);
+    this.running = null;
   }
 
   /** Finishes an `io` result: `value` is what an IN read; ignored for OUT. */
@@ -807,6 +844,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (vcpu.nmiLatched > 0) {
       if (canInject && vcpu.nmiAllowed) {
         vcpu.nmiLatched--;
+        reach(AT_INJECT_NMI);
         stat.nmi_injections++;
         this.inject(vcpu, INFO_NMI, 0);
         this.trace?.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
@@ -831,7 +869,10 @@ export class Kvm implements HypercallContext, MsrContext {
         lapic.acknowledge(vector);
         this.injectInterrupt(vcpu, vector);
       }
-      if (lapic.deliverable() >= 0) state.window |= WINDOW_INTERRUPT;
+      if (lapic.deliverable() >= 0) {
+        reach(AT_INJECT_WAITS);
+        state.window |= WINDOW_INTERRUPT;
+      }
     }
     this.updateTprThreshold(vcpu);
     const toIoApic = this.irqchip?.ioapic.handles(lapic.highestIsrCache) ?? false;
@@ -839,6 +880,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private injectInterrupt(vcpu: KvmVcpu, vector: number): void {
+    reach(AT_INJECT_INTERRUPT);
     vcpu.stat.irq_injections++;
     this.trace?.emit({ event: 'kvm_inj_virq', vcpu: vcpu.index, irq: vector, soft: false, reinjected: false });
     this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0);
@@ -881,12 +923,14 @@ export class Kvm implements HypercallContext, MsrContext {
   private acceptInitSipi(vcpu: KvmVcpu): void {
     const { lapic, state } = vcpu;
     if (lapic.initPending) {
+      reach(vcpu.bsp ? AT_INIT_BSP : AT_INIT_AP);
       lapic.initPending = false;
       this.initReset(vcpu);
       vcpu.setMp(vcpu.bsp ? MP_RUNNABLE : MP_INIT_RECEIVED);
     }
     if (lapic.sipiPending) {
       lapic.sipiPending = false;
+      reach(vcpu.mp === MP_INIT_RECEIVED ? AT_SIPI_STARTS : AT_SIPI_IGNORED);
       if (vcpu.mp === MP_INIT_RECEIVED) {
         state.set(R_SEL + SEG_CS, lapic.sipiVector << 8, 0);
         state.set(R_BASE + SEG_CS, lapic.sipiVector << 12, 0);
@@ -1054,6 +1098,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const long = state.is64bit;
     const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
     if (ret >= EXIT_TO_USER) {
+      reach(ret === HOST_BUG ? AT_HOST_BUG : AT_HYPERCALL_TO_USER);
       if (ret === HOST_BUG) return RETURN;
       return this.hypercallToUser(vcpu, long);
     }
@@ -1070,9 +1115,11 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private dispatchHypercall(vcpu: KvmVcpu, long: boolean): number {
     const { state } = vcpu;
+    if (long && state.hi(R_RAX) !== 0) reach(AT_HYPERCALL_UPPER_HALF);
     if (long && state.hi(R_RAX) !== 0) return -KVM_ENOSYS;
     const nr = state.lo(R_RAX) >>> 0;
     const row = nr < this.hypercalls.length ? this.hypercalls[nr] : undefined;
+    if (row === undefined) reach(AT_HYPERCALL_UNKNOWN);
     if (row === undefined) return -KVM_ENOSYS;
     if (row.feature >= 0 && ((this.allowedPvFeatures >>> row.feature) & 1) === 0) return -KVM_ENOSYS;
     return row.call(this, vcpu, long);
@@ -1100,7 +1147,9 @@ export class Kvm implements HypercallContext, MsrContext {
     if (this.era.yieldCounted) from.stat.directed_yield_attempted++;
     const map = this.apicMap();
     const target = map !== null && apicId <= map.maxApicId ? map.phys[apicId] : null;
+    reach(AT_YIELD_NOBODY);
     if (target === null || target === from.lapic || !this.vcpus[target.index].runnable) return;
+    reach(AT_YIELD_TAKEN);
     if (this.era.yieldCounted) from.stat.directed_yield_successful++;
     this.yieldRequested = true;
   }
@@ -1144,6 +1193,7 @@ export class Kvm implements HypercallContext, MsrContext {
       verdict = msr === MSR_TSC_DEADLINE && this.deadlineIsFast ? VERDICT.taken : VERDICT.otherMsr;
     }
     this.trace?.verdict(vcpu, verdict);
+    reach(verdict.taken ? AT_FASTPATH_TAKEN : AT_FASTPATH_REFUSED);
     if (!verdict.taken) return false;
 
     vcpu.stat.fastpath++;
@@ -1244,7 +1294,10 @@ export class Kvm implements HypercallContext, MsrContext {
 
   setApicBase(vcpu: KvmVcpu, value: bigint): void {
     if (!this.inKernelApic) return;
-    if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) this.router.invalidateMap();
+    if (vcpu.lapic.setBase(Number(value & 0xffffffffn), Number(value >> 32n))) {
+      reach(AT_APIC_BASE_CHANGES_MAP);
+      this.router.invalidateMap();
+    }
     this.assist?.recalculate();
   }
 
@@ -1252,9 +1305,11 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private writeX2apic(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
     const { lapic } = vcpu;
+    if (!lapic.x2apic) reach(AT_X2APIC_MSR_OUTSIDE_X2APIC);
     if (!lapic.x2apic) return false;
     const offset = (msr - X2APIC_MSR_FIRST) << 4;
     if (offset === APIC_ICR) return this.writeX2Icr(vcpu, lo, hi);
+    if (hi !== 0) reach(AT_X2APIC_HIGH_HALF);
     if (offset === APIC_ICR2 || (hi !== 0 && this.era.x2apicHighGp)) return false;
     return this.writeApicRegister(vcpu, offset, lo >>> 0);
   }
@@ -1263,6 +1318,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private writeX2Icr(vcpu: KvmVcpu, lo: number, hi: number): boolean {
     const { lapic } = vcpu;
     const { era } = this;
+    if ((lo & ICR_RESERVED) !== 0) reach(AT_ICR_RESERVED);
     if (era.icrReservedGp && (lo & ICR_RESERVED) !== 0) return false;
     const command = lo & ~ICR_BUSY;
     if (!era.icrTracedAfterSend) {
@@ -1281,6 +1337,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const { lapic } = vcpu;
     this.trace?.apic(vcpu, true, offset, value, 0);
     const effect = lapic.write(offset, value);
+    if ((effect & WRITE_FAULT) !== 0) reach(AT_X2APIC_WRITE_REFUSED);
     if ((effect & WRITE_FAULT) !== 0) return false;
     if ((effect & WRITE_MAP) !== 0) this.mapChanged();
     if ((effect & WRITE_EOI) !== 0) this.endOfInterrupt(vcpu, lapic.eoiVector);
@@ -1303,6 +1360,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private readX2apic(vcpu: KvmVcpu, msr: number): boolean {
     const { lapic } = vcpu;
     const offset = (msr - X2APIC_MSR_FIRST) << 4;
+    if (!lapic.readable(offset)) reach(AT_X2APIC_READ_REFUSED);
     if (!lapic.x2apic || !lapic.readable(offset)) return false;
     this.dataLo = lapic.read(offset);
     this.dataHi = 0;
@@ -1393,6 +1451,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.skip(vcpu);
     // Without a local APIC in the kernel user space does the waiting.
     if (!this.inKernelApic) this.trace?.userspaceExit(vcpu, 'KVM_EXIT_HLT');
+    reach(vcpu.hasEvents ? AT_HALT_PASSES : AT_HALT_SLEEPS);
     if (vcpu.hasEvents) vcpu.lapic.pvUnhalted = false;
     else vcpu.mp = MP_HALTED;
     return NEXT;
