@@ -20,6 +20,6 @@ all_but_self:
 _start:
     lea rdi, [rip+all_but_self]
     mov ebp, 79
-    mov r12d, 0xfb                  # CALL_FUNCTION_VECTOR
+    mov r12d, 0xfb                  # CALL_FUNCTION_SINGLE_VECTOR
     call send_ipi_mask
     hlt
