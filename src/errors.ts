@@ -7,6 +7,7 @@ export type KvmscopeErrorCode =
   | 'image' // an ELF or flat image that cannot be loaded
   | 'memory' // a program or address that does not fit guest memory
   | 'recording' // a recording of KVM that cannot be read
+  | 'campaign' // a campaign directory or queue that cannot be used
   | 'engine' // an engine that is not installed or cannot be used
   | 'build'; // the WebAssembly core has not been built
 

@@ -34,6 +34,20 @@ export type {
 } from './kvm/types.ts';
 // Check expectations; run one program or many.
 export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showVectors } from './lab/expect.ts';
+// Fuzzing: campaigns in directories, on threads, in shards.
+export {
+  type CampaignProgress,
+  type CampaignReport,
+  parseShard,
+  type RunCampaignOptions,
+  runCampaign,
+  type Shard,
+} from './lab/fuzz/campaign.ts';
+export { campaignId } from './lab/fuzz/canonical.ts';
+export { type CampaignContents, readCampaignDirectory } from './lab/fuzz/directory.ts';
+export { mergeCampaigns } from './lab/fuzz/merge.ts';
+export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
+export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
 // kvm-unit-tests.
 export {
   judgeOutput,
