@@ -1,24 +1,22 @@
 /**
  * The VM that a recording describes: set up once, brought back to its start before every case, and read as the recorder read it.
  *
- * Guest stimuli are single instructions of a stub written once; each is followed by a landing place where the guest
- * turns in circles, and so is the handler of every exception: where RIP stands afterwards says how the instruction ended.
+ * Guest stimuli are the pieces of a stub that is written once.
  */
 import { R_IDTR_BASE, R_IDTR_LIMIT, R_RAX, R_RFLAGS, R_RIP, R_SEL, S_FIRST, SEG_CS } from '../cpu/core/layout.ts';
-import type { Vendor } from '../cpu/cpu.ts';
 import { defaultPvFeatures } from '../kvm/cpuid.ts';
 import type { Era } from '../kvm/eras.ts';
 import type { MpState } from '../kvm/types.ts';
 import type { KvmVcpu } from '../kvm/vcpu.ts';
 import type { Kvm } from '../kvm/x86.ts';
-import { BOOT_LAYOUT, bootMemory, SELECTOR } from '../machine/boot-state.ts';
+import { BOOT_LAYOUT, bootMemory } from '../machine/boot-state.ts';
 import { createVm } from '../machine/machine.ts';
 import type { StartMode } from '../machine/types.ts';
 import type { Vm } from '../machine/vm.ts';
 import type { RecordedApic, RecordedVm, Via } from './recording.ts';
+import { type CallerMode, EXCEPTIONS, handlerAt, idtLimit, STUB, STUB_IDT, type Stimulus, stub } from './stub.ts';
 
-/** Code size and privilege of the guest code that performs the stimuli. */
-export type CallerMode = 'real16' | 'prot32' | 'prot32-user' | 'long64' | 'long64-user';
+export type { CallerMode };
 
 /** Effects on one vCPU since the start, in a recording's words; empty: none. */
 export type Change = Record<string, number | number[]>;
@@ -60,51 +58,6 @@ UNRECORDED.fill(1, SLOT_ISR, SLOT_IRR + 8);
 const MP_NUMBER: Readonly<Record<MpState, number>> = { runnable: 0, uninitialized: 1, 'init-received': 2, halted: 3 };
 /** CS selector after RESET and INIT. */
 const RESET_CS = 0xf000;
-const EXCEPTIONS = 32;
-
-/** JMP to itself. */
-const CIRCLE = [0xeb, 0xfe] as const;
-const WRMSR = [0x0f, 0x30] as const;
-/** MOV [RDI+0x310], EDX; MOV [RDI+0x300], EAX. The same bytes in 32-bit code; real mode does not reach the APIC page. */
-const STORES = [0x89, 0x97, 0x10, 0x03, 0, 0, 0x89, 0x87, 0x00, 0x03, 0, 0] as const;
-/** VMCALL, VMMCALL. */
-const CALL = { intel: [0x0f, 0x01, 0xc1], amd: [0x0f, 0x01, 0xd9] } as const;
-
-/** Where the parts of the stub are, from the origin of programs. */
-const AT = {
-  wrmsr: BOOT_LAYOUT.origin,
-  stores: BOOT_LAYOUT.origin + 0x10,
-  call: BOOT_LAYOUT.origin + 0x20,
-  handlers: BOOT_LAYOUT.origin + 0x40,
-  idt: BOOT_LAYOUT.origin + 0x100,
-} as const;
-
-/** Stimuli, exception handlers and their IDT (in real mode the vector table). */
-function stub(mode: CallerMode, vendor: Vendor): Uint8Array {
-  const bytes = new Uint8Array(AT.idt - AT.wrmsr + EXCEPTIONS * GATE.long64);
-  const put = (address: number, code: readonly number[]): void => bytes.set(code, address - AT.wrmsr);
-  put(AT.wrmsr, [...WRMSR, ...CIRCLE]);
-  put(AT.stores, [...STORES, ...CIRCLE]);
-  put(AT.call, [...CALL[vendor], ...CIRCLE]);
-  const view = new DataView(bytes.buffer);
-  const size = gateSize(mode);
-  for (let vector = 0; vector < EXCEPTIONS; vector++) {
-    const handler = AT.handlers + vector * CIRCLE.length;
-    put(handler, CIRCLE);
-    const gate = AT.idt - AT.wrmsr + vector * size;
-    view.setUint16(gate, handler, true);
-    if (mode === 'real16') continue;
-    view.setUint16(gate + 2, mode.startsWith('long64') ? SELECTOR.code64 : SELECTOR.code32, true);
-    view.setUint16(gate + 4, INTERRUPT_GATE, true);
-  }
-  return bytes;
-}
-
-/** Bytes of one entry of the IDT or of the vector table. */
-const GATE = { real16: 4, prot32: 8, long64: 16 } as const;
-const gateSize = (mode: CallerMode): number => GATE[mode.replace('-user', '') as keyof typeof GATE];
-/** Present, DPL 0, 32-bit or 64-bit interrupt gate. */
-const INTERRUPT_GATE = 0x8e00;
 
 /** KVM_RUN budgets: one exit; two MMIO exits and the instructions that caused them. */
 const ONE_EXIT = 1;
@@ -146,11 +99,11 @@ export class RecordedMachine {
   private constructor(vm: Vm, recorded: RecordedVm, mode: CallerMode) {
     this.vm = vm;
     this.kvm = vm.kvm;
-    vm.write(AT.wrmsr, stub(mode, recorded.vendor));
+    vm.write(BOOT_LAYOUT.origin, stub(mode, recorded.vendor));
     for (const [index, apic] of recorded.apics.entries()) this.setApic(index, apic);
     this.start = this.kvm.vcpus.map(({ state, lapic }) => {
-      state.set(R_IDTR_BASE, AT.idt, 0);
-      state.set(R_IDTR_LIMIT, EXCEPTIONS * gateSize(mode) - 1, 0);
+      state.set(R_IDTR_BASE, STUB_IDT, 0);
+      state.set(R_IDTR_LIMIT, idtLimit(mode, EXCEPTIONS), 0);
       const registers = new Uint32Array(S_FIRST * 2);
       for (let id = 0; id < S_FIRST; id++) {
         registers[id * 2] = state.lo(id);
@@ -277,7 +230,7 @@ export class RecordedMachine {
     state.set(R_RAX + 1, msr, 0);
     state.set(R_RAX + 2, Number(value >> 32n), 0);
     state.set(R_RAX, Number(value & 0xffffffffn), 0);
-    return this.execute(index, AT.wrmsr, WRMSR.length, ONE_EXIT);
+    return this.execute(index, 'wrmsr', ONE_EXIT);
   }
 
   /** A write to ICR by guest code in the middle of a sequence: whatever woke the sender is for its next entry. */
@@ -295,14 +248,14 @@ export class RecordedMachine {
     state.set(R_RAX + 2, Number(value >> 32n), 0);
     state.set(R_RAX, Number(value & 0xffffffffn), 0);
     state.set(R_RAX + 7, (lapic.baseLo & ~0xfff) >>> 0, lapic.baseHi);
-    return this.execute(index, AT.stores, STORES.length, TWO_STORES);
+    return this.execute(index, 'icrStores', TWO_STORES);
   }
 
   /** VMCALL or VMMCALL with RAX, RBX, RCX, RDX, RSI; the signed result is in RAX afterwards. */
   guestCall(index: number, registers: readonly [bigint, bigint, bigint, bigint, bigint]): string {
     const { state } = this.vcpu(index);
     for (const [at, id] of CALL_REGISTERS.entries()) state.put(id, registers[at] as bigint);
-    return this.execute(index, AT.call, CALL.amd.length, ONE_EXIT);
+    return this.execute(index, 'call', ONE_EXIT);
   }
 
   /** Names of the call's registers, RAX excepted, that do not hold what they held before it. */
@@ -316,17 +269,18 @@ export class RecordedMachine {
     return this.vcpu(index).state.get(R_RAX);
   }
 
-  private execute(index: number, from: number, length: number, budget: number): string {
+  private execute(index: number, what: Stimulus, budget: number): string {
     const { kvm } = this;
+    const { at, length } = STUB[what];
     const { state } = this.vcpu(index);
-    state.set(R_RIP, from, 0);
+    state.set(R_RIP, at, 0);
     state.set(R_RFLAGS, (this.start[index] as Start).registers[R_RFLAGS * 2] as number, 0);
     const end = kvm.run(index, budget);
     if (end.kind === 'host-bug' || end.kind === 'internal-error') {
       this.crashed = true;
       return end.kind === 'host-bug' ? `host bug ${end.bug}` : `internal error: ${end.detail}`;
     }
-    if (state.lo(R_RIP) === from + length) return 'next';
+    if (state.lo(R_RIP) === at + length) return 'next';
     this.stale[index] = true;
     return this.ending(index, end.kind);
   }
@@ -340,8 +294,7 @@ export class RecordedMachine {
 
   /** Vector of the exception in whose handler vCPU `index` stands, -1: in none. */
   private handlerReached(index: number): number {
-    const vector = (this.vcpu(index).state.lo(R_RIP) - AT.handlers) / CIRCLE.length;
-    return vector >= 0 && vector < EXCEPTIONS ? vector : -1;
+    return handlerAt(this.vcpu(index).state.lo(R_RIP));
   }
 
   // ---- what the recorder reads ----
