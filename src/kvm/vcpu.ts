@@ -18,6 +18,13 @@ export const MP_HALTED = 3;
 /** RUNNABLE to user space, but asleep until a page has been fetched (apf.halted). */
 export const MP_APF_HALTED = 4;
 /** By number, which up to 3 is also the KVM_SET_MP_STATE encoding. */
+/** As KVM numbers them. */
+export const MP_NUMBER: Readonly<Record<MpState, number>> = {
+  runnable: MP_RUNNABLE,
+  uninitialized: MP_UNINITIALIZED,
+  'init-received': MP_INIT_RECEIVED,
+  halted: MP_HALTED,
+};
 const MP_NAMES: readonly MpState[] = ['runnable', 'uninitialized', 'init-received', 'halted', 'runnable'];
 
 // Where the vCPU's thread is (vcpu->mode).

@@ -497,6 +497,11 @@ export class Kvm implements HypercallContext, MsrContext {
     this.expireTimers();
   }
 
+  /** Why the host is gone, null: it is not. */
+  get crash(): VcpuRunResult | null {
+    return this.hostBug;
+  }
+
   /**
    * Handles one exit of vCPU `index` as if its guest had just caused it, without executing anything: for whoever wants KVM's part alone.
    * A fault stays queued for the next `run`.

@@ -7,7 +7,7 @@ import { R_IDTR_BASE, R_IDTR_LIMIT, R_RAX, R_RFLAGS, R_RIP, R_SEL, S_FIRST, SEG_
 import { defaultPvFeatures } from '../kvm/cpuid.ts';
 import type { Era } from '../kvm/eras.ts';
 import type { MpState } from '../kvm/types.ts';
-import type { KvmVcpu } from '../kvm/vcpu.ts';
+import { type KvmVcpu, MP_NUMBER } from '../kvm/vcpu.ts';
 import type { Kvm } from '../kvm/x86.ts';
 import { BOOT_LAYOUT, bootMemory } from '../machine/boot-state.ts';
 import { createVm } from '../machine/machine.ts';
@@ -55,7 +55,6 @@ UNRECORDED[SLOT_PPR] = 1;
 UNRECORDED[SLOT_TMCCT] = 1;
 UNRECORDED.fill(1, SLOT_ISR, SLOT_IRR + 8);
 
-const MP_NUMBER: Readonly<Record<MpState, number>> = { runnable: 0, uninitialized: 1, 'init-received': 2, halted: 3 };
 /** CS selector after RESET and INIT. */
 const RESET_CS = 0xf000;
 

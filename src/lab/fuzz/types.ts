@@ -26,6 +26,8 @@ export interface Topology {
   readonly enforcePvFeatures: boolean;
   /** CPUID 0x40000001 EAX; absent: what the era's KVM reports. */
   readonly pvFeatures?: number;
+  /** KVM_CAP_EXIT_HYPERCALL; user space answers 0. */
+  readonly exitHypercalls?: number;
 }
 
 /** A campaign: block n of it covers the cases [n * blockSize, (n + 1) * blockSize), and its result depends on nothing else. */
