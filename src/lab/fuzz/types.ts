@@ -18,7 +18,7 @@ export interface Topology {
   /** Code size and privilege of the guest code that performs the steps. */
   readonly mode: Exclude<StartMode, 'reset'>;
   readonly cpl: 0 | 3;
-  /** What vCPUs do that perform no step. */
+  /** What vCPUs do that perform no step; `wait-for-sipi`: MP state uninitialized. */
   readonly aps: 'halted' | 'wait-for-sipi';
   /** KVM_CAP_X2APIC_API flags. */
   readonly x2apicApi: number;

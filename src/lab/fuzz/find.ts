@@ -1,0 +1,218 @@
+/**
+ * From a failing case to a find: the smallest case, the switch of `eras.ts` that explains it, a guest program whose expectations hold on one
+ * side and not on the other, and a paragraph of plain words.
+ */
+import { type Era, NEWEST_ERA, resolveEra, SWITCHES, type SwitchName } from '../../kvm/eras.ts';
+import type { LapicView, RunResult, VcpuView } from '../../machine/types.ts';
+import { showVectors } from '../expect.ts';
+import { openProgram, runProgram } from '../open.ts';
+import { type Difference, stepName } from './compare.ts';
+import { commentOf, type Ending, type ProgramText, programOf } from './program.ts';
+import { type Case, OP, STEP_OP, STEP_WORDS, type Topology } from './types.ts';
+
+/** Expectations of one program, and of each side's registers. */
+const MOST_EXPECTATIONS = 8;
+
+/** The two sides of a find as far as they are eras; the second absent: the first breaks a rule by itself. */
+export interface Sides {
+  readonly kvm: string;
+  readonly against?: string;
+}
+
+export interface ProgramOfFind {
+  /** Complete source text. */
+  readonly source: string;
+  readonly instructions: number;
+  /** The expectations hold on the first side and not on the second. */
+  readonly distinguishes: boolean;
+}
+
+/** Names of switches in which two eras differ. */
+export function differingSwitches(a: Era, b: Era): SwitchName[] {
+  return SWITCHES.map(({ name }) => name).filter((name) => a[name] !== b[name]);
+}
+
+/** The era `kvm` with one switch as in `against`. */
+export const eraWith = (kvm: string, name: SwitchName, against: string): string => `${kvm}+${name}@${against}`;
+
+/** An era to contrast a host bug with: the oldest one behind it in which everything of the kind is mended is not known, so the newest. */
+export const referenceEra = (kvm: string): string | undefined =>
+  resolveEra(kvm) === NEWEST_ERA ? undefined : NEWEST_ERA.name;
+
+/** A program that shows the case; which way of ending shows a difference is tried. */
+export async function findProgram(test: Case, topology: Topology, sides: Sides, words: string): Promise<ProgramOfFind> {
+  let best: ProgramOfFind | undefined;
+  for (const ending of ['halt', 'exit'] as const) {
+    const program = await tryProgram(test, topology, sides, words, ending);
+    if (program.distinguishes) return program;
+    best ??= program;
+  }
+  return best as ProgramOfFind;
+}
+
+async function tryProgram(
+  test: Case,
+  topology: Topology,
+  sides: Sides,
+  words: string,
+  ending: Ending,
+): Promise<ProgramOfFind> {
+  const text = programOf(test, topology, ending);
+  const bare = sourceOf(text, sides, words, []);
+  const [run, other] = [
+    await runSource(bare, sides.kvm),
+    sides.against === undefined ? undefined : await runSource(bare, sides.against),
+  ];
+  const mine = subjectsOf(run, test);
+  const theirs = other === undefined ? undefined : new Map(subjectsOf(other, test));
+  const distinguishing = mine.filter(([subject, value]) => theirs !== undefined && theirs.get(subject) !== value);
+  const chosen =
+    theirs === undefined
+      ? mine.filter(([subject]) => PLAIN.has(subject) || subject.startsWith('vcpu['))
+      : distinguishing;
+  const lines = chosen.slice(0, MOST_EXPECTATIONS).map(([subject, value]) => `${subject} = ${value}`);
+  // How it ends belongs to every program.
+  if (!lines.some((line) => line.startsWith('end = '))) lines.unshift(`end = ${endOf(run)}`);
+  return {
+    source: sourceOf(text, sides, words, lines),
+    instructions: text.instructions,
+    distinguishes: theirs === undefined || distinguishing.length > 0,
+  };
+}
+
+const PLAIN: ReadonlySet<string> = new Set(['rax', 'bug']);
+
+function sourceOf(
+  { code, settings }: ProgramText,
+  { kvm }: Sides,
+  words: string,
+  expectations: readonly string[],
+): string {
+  const header = [
+    commentOf(words),
+    '#',
+    `# kvm: ${baseName(kvm)}   ${settings}`,
+    ...expectations.map((line) => `# expect: ${line}`),
+  ];
+  return `${header.join('\n')}\n${code}`;
+}
+
+const baseName = (era: string): string => era.replace(/\+.*/, '');
+
+const FILE = 'find.S';
+
+async function runSource(source: string, kvm: string): Promise<RunResult> {
+  const outcome = await runProgram(openProgram(FILE, { source }), { kvm });
+  outcome.vm.dispose();
+  return outcome.run;
+}
+
+/** The end as the header writes it. */
+function endOf({ end }: RunResult): string {
+  return end.kind === 'exit' ? `exit ${end.status}` : end.kind;
+}
+
+/** Everything an expectation could say of a run, in the order in which it is most telling. */
+function subjectsOf(run: RunResult, test: Case): [string, string][] {
+  const { end } = run;
+  const subjects: [string, string][] = [['end', endOf(run)]];
+  if (end.kind === 'host-bug') return [...subjects, ['bug', end.cve ?? end.bug]];
+  const last = test.words[(test.length - 1) * STEP_WORDS + STEP_OP];
+  if (last === OP.call || last === OP.rdmsr || last === OP.load) {
+    subjects.push(['rax', signed(run.vcpus[0].registers.rax)]);
+    if (last === OP.rdmsr) subjects.push(['rdx', signed(run.vcpus[0].registers.rdx)]);
+  }
+  for (const vcpu of run.vcpus) subjects.push(...vcpuSubjects(vcpu));
+  const verdict = run.exits.findLast((exit) => exit.fastpath !== undefined)?.fastpath;
+  if (verdict !== undefined) {
+    subjects.push(['fastpath', String(run.counters.fastpath)], ['fastpath.reason', JSON.stringify(verdict.reason)]);
+    if (verdict.completion !== undefined) subjects.push(['fastpath.completion', verdict.completion]);
+  }
+  return subjects;
+}
+
+function vcpuSubjects({
+  index,
+  mpState,
+  nmiPending,
+  smiPending,
+  initPending,
+  sipiPending,
+  lapic,
+}: VcpuView): [string, string][] {
+  const of = (name: string): string => `vcpu[${index}].${name}`;
+  return [
+    ...(['irr', 'isr', 'tmr'] as const).map((name): [string, string] => [of(name), setText(lapic[name])]),
+    [of('nmi'), String(nmiPending)],
+    [of('smi'), smiPending ? '1' : '0'],
+    [of('init'), initPending ? '1' : '0'],
+    [of('sipi'), sipiPending === null ? 'none' : `0x${sipiPending.toString(16)}`],
+    [of('mp'), mpState],
+    ...lapicSubjects(lapic).map(([name, value]): [string, string] => [of(name), value]),
+  ];
+}
+
+const lapicSubjects = ({ mode, icr, tpr, svr, ldr, id, apicBase }: LapicView): [string, string][] => [
+  ['apic', mode],
+  ['icr', `0x${icr.toString(16)}`],
+  ['tpr', `0x${tpr.toString(16)}`],
+  ['svr', `0x${svr.toString(16)}`],
+  ['ldr', `0x${ldr.toString(16)}`],
+  ['apicid', String(id)],
+  ['apicbase', `0x${apicBase.toString(16)}`],
+];
+
+const setText = (vectors: readonly number[]): string => showVectors(vectors);
+
+/** Small negative numbers as such. */
+function signed(value: bigint): string {
+  const number = BigInt.asIntN(64, value);
+  return number < 0n && number > -4096n ? String(number) : `0x${value.toString(16)}`;
+}
+
+// ---- words ----
+
+export interface Story {
+  readonly kind: 'difference' | 'host bug' | 'invariant';
+  /** What differs, or which rule is broken, or which bug. */
+  readonly what: string;
+  readonly names: readonly [string, string | undefined];
+  readonly switches: readonly SwitchName[];
+  readonly test: Case;
+  readonly topology: Topology;
+  readonly differences: readonly Difference[];
+}
+
+/** One paragraph. */
+export function storyOf({ kind, what, names, switches, test, topology, differences }: Story): string {
+  const [a, b] = names;
+  const parts: string[] = [];
+  const does = Array.from({ length: test.length }, (_, step) => stepName(test, step)).join(', then ');
+  if (kind === 'host bug') parts.push(`In ${a} the guest brings the host down: ${what}.`);
+  else if (kind === 'invariant') parts.push(`${a} breaks a rule that holds in every version: ${what}.`);
+  else parts.push(`${a} and ${b} differ after ${does}.`);
+  if (kind === 'host bug') parts.push(`What it does: ${does}.`);
+  for (const { field, sides } of differences.slice(0, 4)) {
+    if (field === 'end' && kind === 'host bug') continue;
+    parts.push(
+      `${field[0].toUpperCase()}${field.slice(1)} is ${show(sides[0])} in ${a} and ${show(sides[1])} in ${b}.`,
+    );
+  }
+  for (const name of switches) {
+    const info = SWITCHES.find((each) => each.name === name);
+    if (info === undefined) continue;
+    const change = info.changes
+      .map(({ since, commit }) => `since ${since}${commit === '' ? '' : ` (${commit})`}`)
+      .join(', ');
+    parts.push(`It is the switch ${name}, ${change}: ${info.description}.`);
+  }
+  if (kind !== 'invariant' && b !== undefined && switches.length === 0)
+    parts.push('No single switch between the two versions explains it.');
+  const who = topology.ids === undefined ? `${topology.vcpus} vCPUs` : `vCPU ids ${topology.ids.join(', ')}`;
+  parts.push(
+    `Seen with ${who}, ${topology.apic === 'none' ? 'no local APICs in the kernel' : topology.apic}, ${topology.mode}, CPL ${topology.cpl}.`,
+  );
+  return parts.join(' ');
+}
+
+const show = (value: unknown): string => (value === '' ? 'fine' : String(value));
