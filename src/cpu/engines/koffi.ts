@@ -3,7 +3,12 @@ import { createRequire } from 'node:module';
 
 export interface Koffi {
   /** A shared library by file name; null is the C library that is loaded already. Throws if there is none. */
-  load(path: string | null): { func(declaration: string): (...values: unknown[]) => never; unload(): void };
+  load(path: string | null): {
+    func(declaration: string): (...values: unknown[]) => never;
+    /** Address of a function or variable. */
+    symbol(name: string): unknown;
+    unload(): void;
+  };
   proto(declaration: string): unknown;
   pointer(type: unknown): unknown;
   register(callback: (...values: never[]) => void, type: unknown): unknown;

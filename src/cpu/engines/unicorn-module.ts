@@ -18,7 +18,14 @@ export interface UnicornEngine {
   mem_write(address: bigint, bytes: Uint8Array): void;
   mem_read(address: bigint, size: number): Uint8Array;
   reg_write(id: number, bytes: Uint8Array): void;
-  hook_add(type: number, callback: (...values: never[]) => unknown): unknown;
+  /** For addresses from `begin` to `end`, if they are given; `userData` goes to the callback. */
+  hook_add(
+    type: number,
+    callback: (...values: never[]) => unknown,
+    userData?: unknown,
+    begin?: number,
+    end?: number,
+  ): unknown;
   emu_start(begin: bigint, until: bigint, timeout: number, count: number): void;
   emu_stop(): void;
   context_alloc(): number;
