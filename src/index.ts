@@ -46,6 +46,15 @@ export {
 export { campaignId } from './lab/fuzz/canonical.ts';
 export { type CampaignContents, readCampaignDirectory } from './lab/fuzz/directory.ts';
 export { mergeCampaigns } from './lab/fuzz/merge.ts';
+export {
+  type QueueCampaignOptions,
+  type QueueCampaignReport,
+  type QueueOptions,
+  type QueueWorkerOptions,
+  type QueueWorkerReport,
+  queueCampaign,
+  workQueue,
+} from './lab/fuzz/queue.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
 // kvm-unit-tests.

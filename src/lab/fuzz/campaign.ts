@@ -88,7 +88,12 @@ function memory(): Sink {
 /** Threads beyond this are a slip of the keyboard. */
 const MAX_JOBS = 1024;
 
-function checkOptions({ blocks = 0, time = 0, jobs = 1 }: RunCampaignOptions): void {
+/** Throws KvmscopeError('usage') for numbers that make no sense. */
+export function checkOptions({
+  blocks = 0,
+  time = 0,
+  jobs = 1,
+}: Pick<RunCampaignOptions, 'blocks' | 'time' | 'jobs'>): void {
   const wrong = (message: string): never => {
     throw new KvmscopeError('usage', message);
   };
@@ -144,17 +149,7 @@ async function compute(
   const pool = new WorkerPool(jobs, options);
   const abort = (): void => pool.abort();
   options.abort?.addEventListener('abort', abort);
-  const progress = (): void => {
-    const now = cases + pool.casesInProgress;
-    options.onProgress?.({
-      blocks: tally.blocks.size,
-      cases: now,
-      casesNow: now - before,
-      seconds: seconds(),
-      coverage: tally.coverage.size,
-      finds: tally.finds.size,
-    });
-  };
+  const progress = (): void => options.onProgress?.(progressOf(tally, before, cases + pool.casesInProgress, seconds()));
   const timer = options.onProgress && setInterval(progress, options.progressMs ?? 250);
 
   const worker = async (): Promise<void> => {
@@ -181,13 +176,30 @@ async function compute(
     await pool.close();
   }
   if (failure !== undefined) throw failure.error;
-  return {
-    campaign,
-    tally,
-    finds: numberedFinds(tally),
-    cases,
-    casesNow: cases - before,
-    seconds: seconds(),
-    end,
-  };
+  return reportOf({ campaign, tally }, cases - before, seconds(), end);
 }
+
+/** @param before cases before this run, @param cases and now */
+export const progressOf = (tally: Tally, before: number, cases: number, seconds: number): CampaignProgress => ({
+  blocks: tally.blocks.size,
+  cases,
+  casesNow: cases - before,
+  seconds,
+  coverage: tally.coverage.size,
+  finds: tally.finds.size,
+});
+
+export const reportOf = (
+  { campaign, tally }: { readonly campaign: Campaign; readonly tally: Tally },
+  casesNow: number,
+  seconds: number,
+  end: CampaignReport['end'],
+): CampaignReport => ({
+  campaign,
+  tally,
+  finds: numberedFinds(tally),
+  cases: caseCount(tally),
+  casesNow,
+  seconds,
+  end,
+});
