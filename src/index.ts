@@ -17,6 +17,7 @@ export { FEATURES, type Feature, featureNames } from './cpu/features.ts';
 export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
+export { DECISIONS, type Decision } from './kvm/decisions.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
 export type { ApicvInhibit } from './kvm/hardware-apic.ts';
 export type { KvmTraceEvent, KvmTraceEventName } from './kvm/trace.ts';

@@ -121,7 +121,8 @@ describe('tables', () => {
     const names = commands.map((command) => command.name());
     const mentioned = new Set([...README.matchAll(/`kvmscope (\w+)/g)].map(([, name]) => name));
     expect([...mentioned].sort()).toEqual([...names].sort());
-    const options = new Set(commands.flatMap((command) => command.options.map((option) => option.long)));
+    const all = commands.flatMap((command) => [command, ...command.commands]);
+    const options = new Set(all.flatMap((command) => command.options.map((option) => option.long)));
     const shown = new Set([...README.matchAll(/`(--[a-z-]+)/g)].map(([, name]) => name));
     expect([...options].filter((option) => !shown.has(option as string))).toEqual([]);
     expect([...shown].filter((option) => !options.has(option))).toEqual([]);

@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import type { KvmscopeError } from '../index.ts';
+import { addFuzzTools } from './fuzz-options.ts';
 import { append, collect, exitLimit, wholeNumber } from './options.ts';
 import { type Output, processOutput } from './output.ts';
 
@@ -167,6 +168,11 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .action((paths: string[], options) =>
       run(async (out) => (await import('./replay.ts')).replayCommand(paths, options, out)),
     );
+
+  const fuzz = program
+    .command('fuzz')
+    .description('look for cases in which two versions of KVM differ, or rules are broken');
+  addFuzzTools(fuzz, run);
 
   program
     .command('asm')
