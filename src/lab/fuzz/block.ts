@@ -3,13 +3,13 @@
  * threads, machines, shards, resumption and merging only decide who computes which block.
  */
 import { KvmscopeError } from '../../errors.ts';
-import { resolveEra, type SwitchName } from '../../kvm/eras.ts';
+import { ERAS, NEWEST_ERA, resolveEra, type SwitchName } from '../../kvm/eras.ts';
 import { Comparison, caseToJson, type Difference, encodeCase, signatureOf, stepName } from './compare.ts';
-import { differingSwitches, eraWith, findProgram, referenceEra, type Sides, storyOf } from './find.ts';
+import { differingSwitches, eraWith, findProgram, type Sides, storyOf } from './find.ts';
 import { Generator } from './generate.ts';
 import { Invariants } from './invariants.ts';
 import { ModelTarget } from './model-target.ts';
-import { shrink } from './shrink.ts';
+import { shrink, sizeOf } from './shrink.ts';
 import type { Target } from './target.ts';
 import {
   type BlockResult,
@@ -200,8 +200,6 @@ class Runner implements CampaignRunner {
   readonly campaign: Campaign;
   readonly #rooms: readonly Room[];
   readonly #open: Open;
-  /** Targets for explanations: by topology and era. */
-  readonly #extra = new Map<string, ModelTarget>();
   /** By topology, signature and smallest case: equal inputs, equal results. */
   readonly #known = new Map<string, Essence>();
 
@@ -213,7 +211,6 @@ class Runner implements CampaignRunner {
 
   dispose(): void {
     for (const room of this.#rooms) room.dispose();
-    for (const target of this.#extra.values()) target.dispose();
   }
 
   async runBlock(block: number, { signal, onProgress }: RunBlockOptions = {}): Promise<BlockResult | undefined> {
@@ -228,92 +225,191 @@ class Runner implements CampaignRunner {
       onProgress?.(Math.min(done + CHUNK, blockSize));
       await breath();
     }
-    const finds = new Map<string, Find>();
-    for (const { number, test, verdict } of hunt.raw.values()) {
-      if (signal?.aborted) return undefined;
-      const essence = await this.#essence(place, test, verdict);
-      const known = finds.get(essence.signature);
-      // Several raw signatures may turn out to be one.
-      if (known !== undefined && known.program.length <= essence.program.length) continue;
-      finds.set(essence.signature, { block, case: number, ...essence });
-    }
-    return { block, cases: blockSize, coverage: hunt.coverage(), corpus: hunt.corpus, finds: [...finds.values()] };
+    const finds = await this.#tell(place, [...hunt.raw.values()], signal);
+    if (finds === undefined) return undefined;
+    return {
+      block,
+      cases: blockSize,
+      coverage: hunt.coverage(),
+      corpus: hunt.corpus,
+      finds: finds.map((find) => ({ block, ...find })),
+    };
   }
 
-  /** Shrinks a raw find and tells it. */
-  async #essence(place: number, raw: Case, verdict: Verdict): Promise<Essence> {
+  /** Shrinks raw finds, explains them, and tells the smallest of each signature. Undefined: aborted. */
+  async #tell(
+    place: number,
+    raws: readonly Raw[],
+    signal: RunBlockOptions['signal'],
+  ): Promise<Omit<Find, 'block'>[] | undefined> {
     const room = this.#rooms[place];
-    const { test, path } = shrink(raw, (candidate) => room.judge(candidate)?.signature === verdict.signature);
-    const key = `${place} ${verdict.signature} ${encodeCase(test)}`;
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    const final = room.judge(test) ?? verdict;
-    const sides = this.#sides(verdict.kind);
-    const switches = await this.#explain(place, test, sides);
+    const small: Small[] = [];
+    for (const { number, test: raw, verdict } of raws) {
+      if (signal?.aborted) return undefined;
+      const { test, path: shrinkPath } = shrink(
+        raw,
+        (candidate) => room.judge(candidate)?.signature === verdict.signature,
+      );
+      small.push({
+        number,
+        test,
+        shrinkPath,
+        verdict: room.judge(test) ?? verdict,
+        sides: { kvm: this.campaign.kvm },
+        switches: [],
+      });
+    }
+    const chosen = new Map<string, Small>();
+    for (const one of await this.#explainAll(place, small)) {
+      const { switches, verdict } = one;
+      const signature =
+        switches.length > 0 && verdict.kind === 'difference' ? `switch ${switches.join(' or ')}` : verdict.signature;
+      const known = chosen.get(signature);
+      if (known === undefined || sizeOf(one.test) < sizeOf(known.test)) chosen.set(signature, one);
+    }
+    const finds: Omit<Find, 'block'>[] = [];
+    for (const [signature, one] of chosen) {
+      if (signal?.aborted) return undefined;
+      const key = `${place} ${signature} ${encodeCase(one.test)}`;
+      const essence = this.#known.get(key) ?? (await this.#essence(place, signature, one));
+      this.#known.set(key, essence);
+      finds.push({ case: one.number, ...essence });
+    }
+    return finds;
+  }
+
+  async #essence(
+    place: number,
+    signature: string,
+    { test, shrinkPath, verdict, sides, switches }: Small,
+  ): Promise<Essence> {
+    const room = this.#rooms[place];
+    room.judge(test);
     const names: [string, string | undefined] = [
       room.model.name,
       room.other?.name ?? (sides.against === undefined ? undefined : `KVM ${sides.against}`),
     ];
-    const story = { ...final, names, switches, test, topology: room.topology };
-    const words = storyOf(story);
+    const words = storyOf({ ...verdict, names, switches, test, topology: room.topology });
     const program = await findProgram(test, room.topology, sides, words);
-    const essence: Essence = {
-      signature:
-        switches.length > 0
-          ? `${verdict.kind === 'host bug' ? `${verdict.signature}, ` : ''}switch ${switches.join(' or ')}`
-          : verdict.signature,
-      input: { topology: room.topology, steps: caseToJson(test), encoded: encodeCase(test), path },
+    return {
+      signature,
+      input: { topology: room.topology, steps: caseToJson(test), encoded: encodeCase(test), path: shrinkPath },
       outcomes: {
         names: names.filter((name) => name !== undefined),
-        differences: final.differences.map(({ field, sides: [a, b] }) => ({ field, a, b })),
+        differences: verdict.differences.map(({ field, sides: [a, b] }) => ({ field, a, b })),
         end: room.outcome.end,
       },
       program: program.source,
-      words: program.distinguishes ? words : `${words} The program below does not show it by itself.`,
+      words: program.distinguishes ? words : `${words} The program does not show it by itself.`,
     };
-    this.#known.set(key, essence);
-    return essence;
   }
 
-  /** The eras between which a find is told. */
-  #sides(kind: Kind): Sides {
+  /**
+   * Finds the switches of which each alone makes the first side come out as the second. Looks for the first version between the two
+   * that comes out so, and among the switches of that version. A host bug is told beside the oldest later version without it.
+   */
+  async #explainAll(place: number, small: readonly Small[]): Promise<Small[]> {
     const { kvm, against } = this.campaign;
-    const other =
-      kind === 'invariant'
-        ? undefined
-        : against === undefined
-          ? referenceEra(kvm)
-          : isEra(against)
-            ? against
-            : undefined;
-    return other === undefined ? { kvm } : { kvm, against: other };
-  }
-
-  /** Switches of which each alone makes the first side come out as the second. */
-  async #explain(place: number, test: Case, { kvm, against }: Sides): Promise<SwitchName[]> {
-    if (against === undefined || kvm === against) return [];
-    const room = this.#rooms[place];
-    const there = await this.#target(place, against);
-    const wanted = new Outcome(room.topology.vcpus);
-    const outcome = new Outcome(room.topology.vcpus);
-    there.run(test, wanted);
-    const found: SwitchName[] = [];
-    for (const name of differingSwitches(resolveEra(kvm), resolveEra(against))) {
-      const target = await this.#target(place, eraWith(kvm, name, against));
-      target.run(test, outcome);
-      if (new Comparison(target, there).equal(outcome, wanted)) found.push(name);
+    const open = small.filter(({ verdict }) => verdict.kind !== 'invariant');
+    const told = small.filter(({ verdict }) => verdict.kind === 'invariant');
+    const eras = new Eras((era) => this.#open('kvm', this.#rooms[place].topology, era, this.campaign.direct));
+    const last = against ?? NEWEST_ERA.name;
+    const versions = isEra(last) ? path(kvm, last) : [kvm];
+    const changes: Change[] = [];
+    for (const one of open) {
+      const change = await eras.firstChange(one, versions, against !== undefined);
+      if (change === undefined)
+        told.push(against !== undefined && isEra(against) ? { ...one, sides: { kvm, against } } : one);
+      else changes.push(change);
     }
-    return found;
+    for (const { one, before, after } of changes) {
+      const switches: SwitchName[] = [];
+      for (const name of differingSwitches(resolveEra(before), resolveEra(after))) {
+        if (await eras.sameOutcome(one.test, eraWith(kvm, name, after), after)) switches.push(name);
+      }
+      told.push({
+        ...one,
+        switches,
+        sides: { kvm, against: against !== undefined && isEra(against) ? against : after },
+      });
+    }
+    eras.dispose();
+    return told;
+  }
+}
+
+/** A raw find after shrinking. */
+interface Small {
+  readonly number: number;
+  readonly test: Case;
+  readonly shrinkPath: string;
+  readonly verdict: Verdict;
+  readonly sides: Sides;
+  readonly switches: readonly SwitchName[];
+}
+
+/** Between which versions a find comes to an end. */
+interface Change {
+  readonly one: Small;
+  readonly before: string;
+  readonly after: string;
+}
+
+/** Models of many versions on one topology, each opened when first needed. */
+class Eras {
+  readonly #open: (era: string) => Promise<ModelTarget>;
+  readonly #targets = new Map<string, ModelTarget>();
+
+  constructor(open: (era: string) => Promise<ModelTarget>) {
+    this.#open = open;
   }
 
-  async #target(place: number, era: string): Promise<ModelTarget> {
-    const key = `${place} ${era}`;
-    const known = this.#extra.get(key);
+  dispose(): void {
+    for (const target of this.#targets.values()) target.dispose();
+  }
+
+  async #target(era: string): Promise<ModelTarget> {
+    const known = this.#targets.get(era);
     if (known !== undefined) return known;
-    const target = await this.#open('kvm', this.#rooms[place].topology, era, this.campaign.direct);
-    this.#extra.set(key, target);
+    const target = await this.#open(era);
+    this.#targets.set(era, target);
     return target;
   }
+
+  async sameOutcome(test: Case, a: string, b: string): Promise<boolean> {
+    const [targetA, targetB] = [await this.#target(a), await this.#target(b)];
+    const { vcpus } = targetA.topology;
+    const [outcomeA, outcomeB] = [new Outcome(vcpus), new Outcome(vcpus)];
+    targetA.run(test, outcomeA);
+    targetB.run(test, outcomeB);
+    return new Comparison(targetA, targetB).equal(outcomeA, outcomeB);
+  }
+
+  /** The first of `versions` that comes out as the last does; or, without a second side, that does not crash. */
+  async firstChange(one: Small, versions: readonly string[], compared: boolean): Promise<Change | undefined> {
+    const last = versions[versions.length - 1];
+    for (let i = 1; i < versions.length; i++) {
+      const ends = compared
+        ? await this.sameOutcome(one.test, versions[i], last)
+        : await this.#survives(one.test, versions[i]);
+      if (ends) return { one, before: versions[i - 1], after: versions[i] };
+    }
+    return undefined;
+  }
+
+  async #survives(test: Case, era: string): Promise<boolean> {
+    const target = await this.#target(era);
+    const outcome = new Outcome(target.topology.vcpus);
+    target.run(test, outcome);
+    return outcome.end === '';
+  }
+}
+
+/** Named versions from one era to another, both ends included, in this direction. */
+function path(from: string, to: string): string[] {
+  const [a, b] = [resolveEra(from).order, resolveEra(to).order];
+  const between = ERAS.filter(({ order }) => order > Math.min(a, b) && order < Math.max(a, b)).map(({ name }) => name);
+  return [from, ...(a < b ? between : between.reverse()), to];
 }
 
 /** The cases of one block as they are executed. */
@@ -374,6 +470,8 @@ class Hunt {
   }
 
   #suspect(test: Case, number: number): void {
+    // Without a second side a host bug has its name for signature.
+    if (this.raw.has(this.#room.outcome.end)) return;
     const verdict = this.#room.judge(test);
     if (verdict === undefined || this.raw.has(verdict.signature)) return;
     const kept = new Case();

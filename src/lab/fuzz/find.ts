@@ -2,7 +2,7 @@
  * From a failing case to a find: the smallest case, the switch of `eras.ts` that explains it, a guest program whose expectations hold on one
  * side and not on the other, and a paragraph of plain words.
  */
-import { type Era, NEWEST_ERA, resolveEra, SWITCHES, type SwitchName } from '../../kvm/eras.ts';
+import { type Era, SWITCHES, type SwitchName } from '../../kvm/eras.ts';
 import type { LapicView, RunResult, VcpuView } from '../../machine/types.ts';
 import { showVectors } from '../expect.ts';
 import { openProgram, runProgram } from '../open.ts';
@@ -34,10 +34,6 @@ export function differingSwitches(a: Era, b: Era): SwitchName[] {
 
 /** The era `kvm` with one switch as in `against`. */
 export const eraWith = (kvm: string, name: SwitchName, against: string): string => `${kvm}+${name}@${against}`;
-
-/** An era to contrast a host bug with: the oldest one behind it in which everything of the kind is mended is not known, so the newest. */
-export const referenceEra = (kvm: string): string | undefined =>
-  resolveEra(kvm) === NEWEST_ERA ? undefined : NEWEST_ERA.name;
 
 /** A program that shows the case; which way of ending shows a difference is tried. */
 export async function findProgram(test: Case, topology: Topology, sides: Sides, words: string): Promise<ProgramOfFind> {

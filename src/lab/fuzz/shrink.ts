@@ -109,6 +109,13 @@ function* smaller(test: Case): Generator<Case> {
     yield other;
   }
   for (const at of tried) {
+    for (const word of rounder(test.words[at])) {
+      const other = copy();
+      other.words[at] = word;
+      yield other;
+    }
+  }
+  for (const at of tried) {
     for (let bit = BITS_32 - 1; bit >= 0; bit--) {
       if (((test.words[at] >>> bit) & 1) === 0) continue;
       const other = copy();
@@ -119,6 +126,14 @@ function* smaller(test: Case): Generator<Case> {
 }
 
 const CALL = 2;
+
+/** Numbers with a single bit that may do as well: 1, the bit below, and in place of several bits the next power of two. */
+function rounder(word: number): number[] {
+  const single = (word & (word - 1)) === 0;
+  if (single) return word > 1 ? [1, word >>> 1] : [];
+  const top = 31 - Math.clz32(word);
+  return top < 31 ? [1, (1 << top) >>> 0, (2 << top) >>> 0] : [1, 0x80000000];
+}
 
 export interface Shrunk {
   readonly test: Case;
