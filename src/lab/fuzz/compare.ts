@@ -117,50 +117,54 @@ export class Comparison {
     if (a.end !== '' || b.end !== '') return found;
     const performs = performers(test);
     for (let vcpu = 0; vcpu < a.touched.length; vcpu++) {
+      if (a.touched[vcpu] === 0 && b.touched[vcpu] === 0) continue;
       const at = vcpu * VCPU_WORDS;
-      const stateA = (a.touched[vcpu] === 1 ? a.state : this.a.start).subarray(at, at + VCPU_WORDS);
-      const stateB = (b.touched[vcpu] === 1 ? b.state : this.b.start).subarray(at, at + VCPU_WORDS);
-      const who = performs.has(vcpu) ? 'self' : 'other';
-      for (const [name, first, last] of FIELDS) {
-        const words = this.#words.filter((word) => word >= first && word < last);
-        if (words.every((word) => stateA[word] === stateB[word])) continue;
+      const stateA = a.touched[vcpu] === 1 ? a.state : this.a.start;
+      const stateB = b.touched[vcpu] === 1 ? b.state : this.b.start;
+      for (const { name, first, last } of FIELDS) {
+        if (!this.#differ(stateA, stateB, at, first, last)) continue;
         const show = (state: Uint32Array): string =>
-          SETS.has(name) ? vectors(state.subarray(first, last)) : hex(state[first]);
+          SETS.has(name) ? vectors(state.subarray(at + first, at + last)) : hex(state[at + first]);
+        const who = performs.has(vcpu) ? 'self' : 'other';
         found.push({ field: `vcpu ${vcpu} ${name}`, canonical: `${who} ${name}`, sides: [show(stateA), show(stateB)] });
       }
     }
     return found;
+  }
+
+  #differ(a: Uint32Array, b: Uint32Array, at: number, first: number, last: number): boolean {
+    for (let word = first; word < last; word++) {
+      if (a[at + word] !== b[at + word] && this.a.observes[word] === 1 && this.b.observes[word] === 1) return true;
+    }
+    return false;
   }
 }
 
 const FASTPATH = ['unknown', 'taken', 'not taken'];
 
 const SETS: ReadonlySet<string> = new Set(['isr', 'tmr', 'irr']);
+const field = (name: string, first: number, last = first + 1) => ({ name, first, last });
+const registerFields = (first: number, last: number) =>
+  Array.from({ length: last - first }, (_, i) => field(`register ${hex((first + i) * 16)}`, first + i));
 /** Names of state words: first and behind the last. */
-const FIELDS: readonly (readonly [name: string, first: number, last: number])[] = [
-  ...Array.from({ length: SLOT_ISR }, (_, slot) => [`register ${hex(slot * 16)}`, slot, slot + 1] as const),
-  ['isr', SLOT_ISR, SLOT_TMR],
-  ['tmr', SLOT_TMR, SLOT_IRR],
-  ['irr', SLOT_IRR, SLOT_AFTER_IRR],
-  ...Array.from(
-    { length: SLOT_ICR - SLOT_AFTER_IRR },
-    (_, i) => [`register ${hex((SLOT_AFTER_IRR + i) * 16)}`, SLOT_AFTER_IRR + i, SLOT_AFTER_IRR + i + 1] as const,
-  ),
-  ['icr', SLOT_ICR, SLOT_ICR2],
-  ['icr2', SLOT_ICR2, SLOT_ICR2 + 1],
-  ...Array.from(
-    { length: WORD_NMI - SLOT_ICR2 - 1 },
-    (_, i) => [`register ${hex((SLOT_ICR2 + 1 + i) * 16)}`, SLOT_ICR2 + 1 + i, SLOT_ICR2 + 2 + i] as const,
-  ),
-  ['nmi', WORD_NMI, WORD_NMI + 1],
-  ['smi', WORD_SMI, WORD_SMI + 1],
-  ['init', WORD_INIT, WORD_INIT + 1],
-  ['mp', WORD_MP, WORD_MP + 1],
-  ['cs', WORD_CS, WORD_CS + 1],
-  ['apic base', WORD_BASE, WORD_BASE + 1],
-  ['sipi', WORD_SIPI, WORD_SIPI + 1],
-  ['kick', WORD_KICK, WORD_KICK + 1],
-];
+const FIELDS = [
+  ...registerFields(0, SLOT_ISR),
+  field('isr', SLOT_ISR, SLOT_TMR),
+  field('tmr', SLOT_TMR, SLOT_IRR),
+  field('irr', SLOT_IRR, SLOT_AFTER_IRR),
+  ...registerFields(SLOT_AFTER_IRR, SLOT_ICR),
+  field('icr', SLOT_ICR),
+  field('icr2', SLOT_ICR2),
+  ...registerFields(SLOT_ICR2 + 1, WORD_NMI),
+  field('nmi', WORD_NMI),
+  field('smi', WORD_SMI),
+  field('init', WORD_INIT),
+  field('mp', WORD_MP),
+  field('cs', WORD_CS),
+  field('apic base', WORD_BASE),
+  field('sipi', WORD_SIPI),
+  field('kick', WORD_KICK),
+] as const;
 
 export function hex(value: number): string {
   return `0x${value.toString(16)}`;
