@@ -58,6 +58,6 @@ describe('the progress of a campaign', () => {
 
   it('is never wider than the terminal', () => {
     const text = written(true, (line) => line.update(state(1, 500)), 40);
-    expect(text).toBe('\r\x1b[Kicr 5.4 : 5.6  1 s  500 cases (75 %)  50');
+    expect(text).toBe('\r\x1b[Kicr 5.4 : 5.6  1 s  500 cases (75 %)  5');
   });
 });
