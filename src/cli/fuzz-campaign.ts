@@ -61,7 +61,9 @@ export async function runFuzz(campaign: Campaign, flags: CampaignFlags, output: 
           });
         if (dir === undefined) return wrong('--queue needs --dir');
         const options = lock === undefined ? {} : { lock };
-        return await queueCampaign(campaign, { ...given, ...signals, ...options, url: queue, dir });
+        const onWait = (holder: string): void =>
+          watch.say(`${holder} collects this campaign; it is dead if it is silent for the time of --lock`);
+        return await queueCampaign(campaign, { ...given, ...signals, ...options, url: queue, dir, onWait });
       } finally {
         watch.end();
       }

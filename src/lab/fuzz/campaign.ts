@@ -114,7 +114,7 @@ export async function runCampaign(campaign: Campaign, options: RunCampaignOption
   const plain = canonical(campaign) as Campaign;
   const sink: Sink = options.dir === undefined ? memory() : CampaignDirectory.open(options.dir, plain);
   try {
-    return await compute(plain, sink, openBlocks(blocks, new Map(sink.tally.blocks), shard), jobs, options);
+    return await compute(plain, sink, openBlocks(blocks, sink.tally.blocks, shard), jobs, options);
   } finally {
     sink.close();
   }
@@ -147,7 +147,7 @@ async function compute(
     return undefined;
   };
   const pool = new WorkerPool(jobs, options);
-  const abort = (): void => pool.abort();
+  const abort = (): void => void pool.close();
   options.abort?.addEventListener('abort', abort);
   const progress = (): void => options.onProgress?.(progressOf(tally, before, cases + pool.casesInProgress, seconds()));
   const timer = options.onProgress && setInterval(progress, options.progressMs ?? 250);

@@ -162,7 +162,7 @@ export async function workQueue(options: QueueWorkerOptions): Promise<QueueWorke
   worker.on('error', () => {});
 
   const abort = (): void => {
-    pool.abort();
+    void pool.close();
     ended();
   };
   for (const [signal, action] of [
@@ -195,11 +195,10 @@ export async function workQueue(options: QueueWorkerOptions): Promise<QueueWorke
     clearInterval(timer || undefined);
     options.signal?.removeEventListener('abort', ended);
     options.abort?.removeEventListener('abort', abort);
-    pool.abort();
+    await pool.close();
     await Promise.race([worker.close(true), worker.closing]);
     await queue.close().catch(() => {});
     server.close();
-    await pool.close();
   }
   return { blocks, cases, seconds: (performance.now() - start) / 1000 };
 }
@@ -211,6 +210,8 @@ export interface QueueCampaignOptions
     Pick<RunCampaignOptions, 'blocks' | 'shard' | 'time' | 'signal' | 'abort' | 'onProgress' | 'onFind'> {
   /** The campaign directory. */
   readonly dir: string;
+  /** Told when another collector has the campaign: it may be dead, which shows when its lock is over. */
+  readonly onWait?: (holder: string) => void;
 }
 
 export interface QueueCampaignReport extends CampaignReport {
@@ -246,7 +247,7 @@ async function collect(
   lock: number,
   options: QueueCampaignOptions,
 ): Promise<QueueCampaignReport> {
-  const lease = await takeLease(server, campaignId(directory.campaign), lock, options.abort);
+  const lease = await takeLease(server, campaignId(directory.campaign), lock, options);
   const queue = new server.bullmq.Queue<JobData>(QUEUE, { connection: server.redis });
   queue.on('error', () => {});
   try {
@@ -276,15 +277,20 @@ if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end
 return 1`;
 
 /** One collector per campaign; one that has died is waited for until its lease is over. */
-async function takeLease({ redis }: Server, id: string, lock: number, abort: AbortSignal | undefined): Promise<Lease> {
+async function takeLease(
+  { redis }: Server,
+  id: string,
+  lock: number,
+  { signal, onWait }: QueueCampaignOptions,
+): Promise<Lease> {
   const key = collectorKey(id);
   const token = `${hostname()} process ${process.pid} ${randomUUID()}`;
   const until = performance.now() + lock * 1.5;
-  while ((await redis.set(key, token, 'PX', Math.ceil(lock), 'NX')) === null) {
-    if (performance.now() > until || abort?.aborted) {
-      const holder = (await redis.get(key))?.replace(/ \S+$/, '') ?? 'another process';
+  for (let waited = false; (await redis.set(key, token, 'PX', Math.ceil(lock), 'NX')) === null; waited = true) {
+    const holder = (await redis.get(key))?.replace(/ \S+$/, '') ?? 'another process';
+    if (!waited) onWait?.(holder);
+    if (performance.now() > until || signal?.aborted)
       throw new KvmscopeError('campaign', `this campaign is being collected by ${holder} already`);
-    }
     await new Promise((resolve) => setTimeout(resolve, Math.min(lock / 10, 500)));
   }
   let lost = false;
@@ -370,6 +376,7 @@ class Collector {
       if (this.#outstanding.size === 0) break;
       if (await this.#read(reader, READ_MS)) heard = performance.now();
       else {
+        this.#tell();
         await this.#takeFailed();
         if (performance.now() - heard < QUIET * this.#lease.duration) continue;
         await this.#reconcile();
@@ -466,13 +473,17 @@ class Collector {
     return true;
   }
 
+  #tell(): void {
+    this.#options.onProgress?.(progressOf(this.#directory.tally, this.#before, this.#cases, this.#seconds));
+  }
+
   #take(result: BlockResult): void {
     const { added, finds } = this.#directory.add(result);
     this.#outstanding.delete(result.block);
     this.#failed.delete(result.block);
     if (added) this.#cases += result.cases;
     for (const find of finds) this.#options.onFind?.(find);
-    this.#options.onProgress?.(progressOf(this.#directory.tally, this.#before, this.#cases, this.#seconds));
+    this.#tell();
   }
 
   /** Takes failed jobs of this campaign out of the queue. */

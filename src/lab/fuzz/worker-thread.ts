@@ -3,15 +3,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { CampaignRunner, openCampaign } from './block.ts';
 import { campaignId } from './canonical.ts';
 import { plainResult } from './tally.ts';
-import { ABORT, type BlockAnswer, type BlockOrder, DONE, type ThreadData } from './workers.ts';
+import { type BlockAnswer, type BlockOrder, DONE, type ThreadData } from './workers.ts';
 
 const { module, shared } = workerData as ThreadData;
-const signal = {
-  get aborted(): boolean {
-    return Atomics.load(shared, ABORT) !== 0;
-  },
-};
-
 const opener: Promise<{ openCampaign: typeof openCampaign }> = import(module);
 // Told with the first block, not as the thread's death.
 opener.catch(() => {});
@@ -32,7 +26,6 @@ async function answer(order: BlockOrder): Promise<BlockAnswer> {
   try {
     const runner = await runnerOf(order);
     const result = await runner.runBlock(order.block, {
-      signal,
       onProgress: (cases) => void Atomics.store(shared, DONE, cases),
     });
     return { result: result && plainResult(result) };

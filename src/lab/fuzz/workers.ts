@@ -3,10 +3,8 @@ import { Worker } from 'node:worker_threads';
 import { KvmscopeError, type KvmscopeErrorCode } from '../../errors.ts';
 import type { BlockResult, Campaign } from './types.ts';
 
-/** Words of memory that a thread and its pool share. */
-export const ABORT = 0;
-/** Cases of the block in progress that are done. */
-export const DONE = 1;
+/** The word of memory that a thread and its pool share: cases of the block in progress that are done. */
+export const DONE = 0;
 
 export interface ThreadData {
   /** URL of the module with openCampaign(). */
@@ -67,7 +65,7 @@ export class WorkerPool {
     this.#module = module;
     this.#threads = Array.from({ length: jobs }, () => ({
       worker: undefined,
-      shared: new Int32Array(new SharedArrayBuffer(8)),
+      shared: new Int32Array(new SharedArrayBuffer(4)),
       job: undefined,
     }));
   }
@@ -114,7 +112,7 @@ export class WorkerPool {
   }
 
   /**
-   * Computes a block on the next free thread. Undefined: abort() was called. Rejects with what the runner threw, or if the thread died;
+   * Computes a block on the next free thread. Undefined: the pool was closed. Rejects with what the runner threw, or if the thread died;
    * the pool goes on with another one.
    */
   run(campaign: Campaign, block: number): Promise<BlockResult | undefined> {
@@ -126,16 +124,10 @@ export class WorkerPool {
     });
   }
 
-  /** Blocks in progress are dropped as soon as their runners look, and none is begun any more. */
-  abort(): void {
-    this.#closed = true;
-    for (const { shared } of this.#threads) Atomics.store(shared, ABORT, 1);
-    for (const { job } of this.#waiting.splice(0)) job.resolve(undefined);
-  }
-
-  /** Ends the threads; blocks in progress yield undefined. */
+  /** Ends the threads, whatever they are doing; blocks in progress yield undefined, and none is begun any more. */
   async close(): Promise<void> {
-    this.abort();
+    this.#closed = true;
+    for (const { job } of this.#waiting.splice(0)) job.resolve(undefined);
     await Promise.all(this.#threads.map(({ worker }) => worker?.terminate()));
     for (const { job } of this.#threads) job?.resolve(undefined);
   }
