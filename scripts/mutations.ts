@@ -45,20 +45,20 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '3 vectors below 16 are refused',
     file: LAPIC,
-    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n      const word',
-    replace: 'if (vector < 16 || !this.swEnabled || !this.hwEnabled) return 0;\n      const word',
+    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
+    replace: 'if (vector < 16 || !this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
   },
   {
     name: '4 a level-triggered de-assert is delivered',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n      if (!this.swEnabled',
+    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (!this.swEnabled',
     replace: 'if (!this.swEnabled',
   },
   {
     name: '4 an edge without level is dropped',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n      if (!this.swEnabled',
-    replace: 'if (level === 0) return 0;\n      if (!this.swEnabled',
+    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (!this.swEnabled',
+    replace: 'if (level === 0) return 0;\n    if (!this.swEnabled',
   },
   {
     name: '4 an edge leaves TMR alone',
@@ -111,8 +111,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '8 the self shorthand works with Fixed only',
     file: ROUTER,
-    find: 'if (source !== null) this.sink.deliver',
-    replace: 'if (source !== null && mode === 0) this.sink.deliver',
+    find: 'if (source !== null) this.deliver',
+    replace: 'if (source !== null && (low & ICR_MODE) === 0) this.deliver',
   },
   {
     name: '9 0xff is a broadcast to x2APIC targets',
@@ -169,8 +169,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '14 a software-disabled APIC takes Fixed',
     file: LAPIC,
-    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n      const word',
-    replace: 'if (!this.hwEnabled) return 0;\n      const word',
+    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
+    replace: 'if (!this.hwEnabled) return 0;\n    reach(',
   },
   {
     name: '14 a software-disabled APIC takes no NMI',
@@ -217,20 +217,20 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '17 a logical destination is no error',
     file: HYPERCALL,
-    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) return -KVM_EINVAL;',
-    replace: 'if ((icr & ICR_SHORTHAND) !== 0) return -KVM_EINVAL;',
+    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {',
+    replace: 'if ((icr & ICR_SHORTHAND) !== 0) {',
   },
   {
     name: "17 the ICR's reserved bits are errors",
     file: HYPERCALL,
-    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) return -KVM_EINVAL;',
-    replace: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0xfff32000)) !== 0) return -KVM_EINVAL;',
+    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {',
+    replace: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0xfff32000)) !== 0) {',
   },
   {
     name: '18 a 32-bit caller has maps of 64',
     file: HYPERCALL,
-    find: 'const width = long ? 64 : 32;',
-    replace: 'const width = 64;',
+    find: 'const second = (min + (long ? 64 : 32)) >>> 0;',
+    replace: 'const second = (min + 64) >>> 0;',
   },
   {
     name: '18 the result of a 32-bit call is sign-extended',
@@ -241,21 +241,20 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '19 the second map does not wrap at 2^32',
     file: HYPERCALL,
-    find: 'const second = (min + width) >>> 0;',
-    replace: 'const second = min + width;',
+    find: 'const second = (min + (long ? 64 : 32)) >>> 0;',
+    replace: 'const second = min + (long ? 64 : 32);',
   },
   {
     name: '20 the result counts targets, accepted or not',
     file: HYPERCALL,
-    find: 'if (target !== null) count += kvm.deliver(target, mode, vector, level, trigger);',
-    replace: 'if (target !== null) count += Math.max(1, kvm.deliver(target, mode, vector, level, trigger));',
+    find: 'count += kvm.deliver(target, mode, vector, level, trigger);',
+    replace: 'count += Math.max(1, kvm.deliver(target, mode, vector, level, trigger));',
   },
   {
     name: '21 Lowest priority stops at the first target',
     file: HYPERCALL,
-    find: 'if (target !== null) count += kvm.deliver(target, mode, vector, level, trigger);',
-    replace:
-      'if (target !== null && (mode !== 1 || count === 0)) count += kvm.deliver(target, mode, vector, level, trigger);',
+    find: 'count += kvm.deliver(target, mode, vector, level, trigger);',
+    replace: 'if (mode !== 1 || count === 0) count += kvm.deliver(target, mode, vector, level, trigger);',
   },
   {
     name: '22 two vCPUs with one APIC id: the first one keeps it',

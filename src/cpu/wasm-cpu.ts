@@ -16,18 +16,7 @@ import {
   MAXPHYADDR,
   type Vendor,
 } from './cpu.ts';
-import type {
-  Cr8Exit,
-  ExceptionExit,
-  Exit,
-  HypercallExit,
-  InternalExit,
-  IoExit,
-  MmioExit,
-  PlainExit,
-  RdmsrExit,
-  WrmsrExit,
-} from './exit.ts';
+import type { Exit, ExitReason, PlainExit } from './exit.ts';
 import { REGISTERS, type RegisterInfo } from './registers.ts';
 import { type SnapshotCore, Snapshots } from './snapshots.ts';
 
@@ -63,7 +52,7 @@ export function coreModule(): WebAssembly.Module {
   return module;
 }
 
-const PLAIN: Readonly<Record<number, PlainExit['reason']>> = {
+const PLAIN: Readonly<Record<number, PlainExit['reason'] | undefined>> = {
   [L.EXIT_CPUID]: 'cpuid',
   [L.EXIT_HLT]: 'hlt',
   [L.EXIT_PAUSE]: 'pause',
@@ -92,6 +81,61 @@ const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'xcr', 
 
 const BUDGET: Exit = { reason: 'budget' };
 
+/** Every exit with qualifications, one for each vCPU: whatever the reason, a reader finds the same shape. */
+class CoreExit {
+  reason: ExitReason = 'hypercall';
+  length = 0;
+  // wrmsr, rdmsr
+  msr = 0;
+  dataLo = 0;
+  dataHi = 0;
+  // io, mmio, cr8
+  direction: 'in' | 'out' | 'read' | 'write' = 'in';
+  size = 0;
+  port = 0;
+  string = false;
+  value = 0;
+  breakpoints = 0;
+  gpaLo = 0;
+  gpaHi = 0;
+  gpr = 0;
+  valueLo = 0;
+  valueHi = 0;
+  // exception, internal
+  vector = 0;
+  hasErrorCode = false;
+  errorCode = 0;
+  addressLo = 0;
+  addressHi = 0;
+  code = 0;
+  what = '';
+}
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const {
+  R_RFLAGS,
+  R_EFER,
+  EXIT_BUDGET,
+  EXIT_CR8,
+  EXIT_EXCEPTION,
+  EXIT_HYPERCALL,
+  EXIT_IO,
+  EXIT_MMIO,
+  EXIT_RDMSR,
+  EXIT_WRMSR,
+} = L;
+// What every exit touches, as indices of the u32 view.
+const RIP = L.R_RIP * 2;
+const EFER = R_EFER * 2;
+const ATTR_CS = (L.R_ATTR + L.SEG_CS) * 2;
+const STEPS = L.S_STEPS * 2;
+const INTERRUPTIBILITY = L.S_INTERRUPTIBILITY * 2;
+const EXIT_LEN = L.S_EXIT_LEN * 2;
+const EXIT_Q0 = L.S_EXIT_Q0 * 2;
+const EXIT_Q1 = L.S_EXIT_Q1 * 2;
+const EXIT_DATA = L.S_EXIT_DATA * 2;
+const SHADOWS = L.SHADOW_STI | L.SHADOW_MOV_SS;
+
 /** One vCPU's state block as the host sees it. Slot n of 8 bytes is at index n (u64) and 2n (u32). */
 export class WasmCpuState implements CpuState {
   readonly index: number;
@@ -101,35 +145,7 @@ export class WasmCpuState implements CpuState {
   private readonly bytes: Uint8Array;
   private readonly scratch: number;
 
-  // The exits of this vCPU, reused.
-  readonly hypercall: HypercallExit = { reason: 'hypercall', length: 3 };
-  readonly wrmsr: WrmsrExit = { reason: 'wrmsr', length: 2, msr: 0, dataLo: 0, dataHi: 0 };
-  readonly rdmsr: RdmsrExit = { reason: 'rdmsr', length: 2, msr: 0 };
-  readonly io: IoExit = {
-    reason: 'io',
-    length: 0,
-    port: 0,
-    size: 0,
-    direction: 'in',
-    string: false,
-    value: 0,
-    breakpoints: 0,
-  };
-  readonly mmio: MmioExit = { reason: 'mmio', gpaLo: 0, gpaHi: 0, size: 0, direction: 'read', valueLo: 0, valueHi: 0 };
-  readonly exception: ExceptionExit = {
-    reason: 'exception',
-    vector: 0,
-    hasErrorCode: false,
-    errorCode: 0,
-    addressLo: 0,
-    addressHi: 0,
-  };
-  readonly cr8: Cr8Exit = { reason: 'cr8', length: 0, direction: 'read', gpr: 0, valueLo: 0, valueHi: 0 };
-  readonly internal: InternalExit = { reason: 'internal', code: 0, what: '', addressLo: 0, addressHi: 0 };
-  readonly plain = new Map<number, PlainExit>(
-    Object.entries(PLAIN).map(([code, reason]) => [Number(code), { reason, length: 0 }]),
-  );
-  readonly hlt: PlainExit = this.plain.get(L.EXIT_HLT) as PlainExit;
+  private readonly left = new CoreExit();
 
   constructor(index: number, memory: WebAssembly.Memory, core: CoreExports) {
     const base = core.stateBase() + index * L.STATE_STRIDE;
@@ -149,9 +165,10 @@ export class WasmCpuState implements CpuState {
     return this.u32[id * 2 + 1] as number;
   }
   set(id: number, lo: number, hi: number): void {
-    this.u32[id * 2] = lo;
-    this.u32[id * 2 + 1] = hi;
-    if (id > L.R_RFLAGS) this.changed(id);
+    const { u32 } = this;
+    u32[id * 2] = lo;
+    u32[id * 2 + 1] = hi;
+    if (id > R_RFLAGS) this.changed(id);
   }
   get(id: number): bigint {
     if (id < L.R_FPR) return this.u64[id] as bigint;
@@ -162,7 +179,7 @@ export class WasmCpuState implements CpuState {
   put(id: number, value: bigint): void {
     if (id < L.R_FPR) {
       this.u64[id] = value;
-      if (id > L.R_RFLAGS) this.changed(id);
+      if (id > R_RFLAGS) this.changed(id);
       return;
     }
     const slot = this.wideSlot(id);
@@ -192,10 +209,12 @@ export class WasmCpuState implements CpuState {
     return this.lo(L.S_CPL);
   }
   get is64bit(): boolean {
-    return (this.lo(L.R_EFER) & 0x400) !== 0 && (this.lo(L.R_ATTR + L.SEG_CS) & 0x2000) !== 0;
+    const { u32 } = this;
+    return ((u32[EFER] as number) & 0x400) !== 0 && ((u32[ATTR_CS] as number) & 0x2000) !== 0;
   }
   get steps(): number {
-    return this.lo(L.S_STEPS) + this.hi(L.S_STEPS) * 2 ** 32;
+    const { u32 } = this;
+    return (u32[STEPS] as number) + (u32[STEPS + 1] as number) * 0x100000000;
   }
 
   inject(info: number, errorCode: number, instructionLength: number): void {
@@ -238,11 +257,17 @@ export class WasmCpuState implements CpuState {
   }
 
   skipInstruction(): void {
-    const next = this.lo(L.R_RIP) + this.lo(L.S_EXIT_LEN);
-    this.u32[L.R_RIP * 2] = next;
-    if (!this.is64bit) this.u32[L.R_RIP * 2 + 1] = 0;
-    else if (next >= 2 ** 32) this.u32[L.R_RIP * 2 + 1] = this.hi(L.R_RIP) + 1;
-    this.u32[L.S_INTERRUPTIBILITY * 2] = this.interruptibility & ~(L.SHADOW_STI | L.SHADOW_MOV_SS);
+    const { u32 } = this;
+    const length = u32[EXIT_LEN] as number;
+    const next = ((u32[RIP] as number) + length) >>> 0;
+    u32[RIP] = next;
+    if (next < length || u32[RIP + 1] !== 0) this.carryRip(next < length);
+    if (((u32[INTERRUPTIBILITY] as number) & SHADOWS) !== 0) u32[INTERRUPTIBILITY] &= ~SHADOWS;
+  }
+  /** RIP is as wide as the mode makes it. */
+  private carryRip(carry: boolean): void {
+    if (!this.is64bit) this.u32[RIP + 1] = 0;
+    else if (carry) this.u32[RIP + 1]++;
   }
   completeIo(value: number): void {
     const how = this.lo(L.S_EXIT_Q1);
@@ -335,84 +360,86 @@ export class WasmCpuState implements CpuState {
     this.u32[L.S_PENDING_DEBUG * 2] = pending;
   }
 
+  /** The exit that the core left with, `code` = EXIT_*. */
   exit(code: number): Exit {
-    const u32 = this.u32;
-    switch (code) {
-      case L.EXIT_HYPERCALL:
-        return this.hypercall;
-      case L.EXIT_WRMSR: {
-        const exit = this.wrmsr;
-        exit.msr = u32[L.S_EXIT_Q0 * 2] as number;
-        exit.dataLo = u32[L.S_EXIT_DATA * 2] as number;
-        exit.dataHi = u32[L.S_EXIT_DATA * 2 + 1] as number;
-        exit.length = u32[L.S_EXIT_LEN * 2] as number;
-        return exit;
-      }
-      case L.EXIT_BUDGET:
-        return BUDGET;
-      case L.EXIT_HLT:
-        this.hlt.length = u32[L.S_EXIT_LEN * 2] as number;
-        return this.hlt;
-      case L.EXIT_RDMSR:
-        this.rdmsr.msr = u32[L.S_EXIT_Q0 * 2] as number;
-        this.rdmsr.length = u32[L.S_EXIT_LEN * 2] as number;
-        return this.rdmsr;
-      case L.EXIT_IO: {
-        const exit = this.io;
-        const how = u32[L.S_EXIT_Q1 * 2] as number;
-        exit.port = u32[L.S_EXIT_Q0 * 2] as number;
-        exit.size = how & 15;
-        exit.direction = how & 0x10 ? 'in' : 'out';
-        exit.string = (how & 0x20) !== 0;
-        exit.breakpoints = (how >> 8) & 15;
-        exit.value = exit.direction === 'out' ? (u32[L.S_EXIT_DATA * 2] as number) : 0;
-        exit.length = u32[L.S_EXIT_LEN * 2] as number;
-        return exit;
-      }
-      case L.EXIT_MMIO: {
-        const exit = this.mmio;
-        const how = u32[L.S_EXIT_Q1 * 2] as number;
-        exit.gpaLo = u32[L.S_EXIT_Q0 * 2] as number;
-        exit.gpaHi = u32[L.S_EXIT_Q0 * 2 + 1] as number;
-        exit.size = how & 15;
-        exit.direction = how & 0x10 ? 'write' : 'read';
-        exit.valueLo = u32[L.S_EXIT_DATA * 2] as number;
-        exit.valueHi = u32[L.S_EXIT_DATA * 2 + 1] as number;
-        return exit;
-      }
-      case L.EXIT_EXCEPTION: {
-        const exit = this.exception;
-        const what = u32[L.S_EXIT_Q0 * 2] as number;
-        exit.vector = what & 0xff;
-        exit.hasErrorCode = (what & 0x800) !== 0;
-        exit.errorCode = u32[L.S_EXIT_Q1 * 2] as number;
-        exit.addressLo = u32[L.S_EXIT_DATA * 2] as number;
-        exit.addressHi = u32[L.S_EXIT_DATA * 2 + 1] as number;
-        return exit;
-      }
-      case L.EXIT_CR8: {
-        const exit = this.cr8;
-        exit.direction = u32[L.S_EXIT_Q0 * 2] ? 'read' : 'write';
-        exit.gpr = u32[L.S_EXIT_Q1 * 2] as number;
-        exit.valueLo = u32[L.S_EXIT_DATA * 2] as number;
-        exit.valueHi = u32[L.S_EXIT_DATA * 2 + 1] as number;
-        exit.length = u32[L.S_EXIT_LEN * 2] as number;
-        return exit;
-      }
-      default: {
-        const plain = this.plain.get(code);
-        if (plain) {
-          plain.length = u32[L.S_EXIT_LEN * 2] as number;
-          return plain;
-        }
-        const exit = this.internal;
-        exit.code = u32[L.S_EXIT_Q0 * 2] as number;
-        exit.what = INTERNAL[exit.code] ?? `unknown exit ${code}`;
-        exit.addressLo = u32[L.S_EXIT_Q1 * 2] as number;
-        exit.addressHi = u32[L.S_EXIT_Q1 * 2 + 1] as number;
-        return exit;
-      }
+    const { u32, left } = this;
+    if (code === EXIT_HYPERCALL) {
+      left.reason = 'hypercall';
+    } else if (code === EXIT_WRMSR) {
+      left.reason = 'wrmsr';
+      left.msr = u32[EXIT_Q0] as number;
+      left.dataLo = u32[EXIT_DATA] as number;
+      left.dataHi = u32[EXIT_DATA + 1] as number;
+    } else {
+      return code === EXIT_BUDGET ? BUDGET : this.otherExit(code);
     }
+    left.length = u32[EXIT_LEN] as number;
+    return left as unknown as Exit;
+  }
+  private otherExit(code: number): Exit {
+    const { u32, left } = this;
+    left.length = u32[EXIT_LEN] as number;
+    switch (code) {
+      case EXIT_RDMSR:
+        left.reason = 'rdmsr';
+        left.msr = u32[EXIT_Q0] as number;
+        break;
+      case EXIT_IO: {
+        const how = u32[EXIT_Q1] as number;
+        left.reason = 'io';
+        left.port = u32[EXIT_Q0] as number;
+        left.size = how & 15;
+        left.direction = how & 0x10 ? 'in' : 'out';
+        left.string = (how & 0x20) !== 0;
+        left.breakpoints = (how >> 8) & 15;
+        left.value = how & 0x10 ? 0 : (u32[EXIT_DATA] as number);
+        break;
+      }
+      case EXIT_MMIO: {
+        const how = u32[EXIT_Q1] as number;
+        left.reason = 'mmio';
+        left.gpaLo = u32[EXIT_Q0] as number;
+        left.gpaHi = u32[EXIT_Q0 + 1] as number;
+        left.size = how & 15;
+        left.direction = how & 0x10 ? 'write' : 'read';
+        left.valueLo = u32[EXIT_DATA] as number;
+        left.valueHi = u32[EXIT_DATA + 1] as number;
+        break;
+      }
+      case EXIT_EXCEPTION: {
+        const what = u32[EXIT_Q0] as number;
+        left.reason = 'exception';
+        left.vector = what & 0xff;
+        left.hasErrorCode = (what & 0x800) !== 0;
+        left.errorCode = u32[EXIT_Q1] as number;
+        left.addressLo = u32[EXIT_DATA] as number;
+        left.addressHi = u32[EXIT_DATA + 1] as number;
+        break;
+      }
+      case EXIT_CR8:
+        left.reason = 'cr8';
+        left.direction = u32[EXIT_Q0] ? 'read' : 'write';
+        left.gpr = u32[EXIT_Q1] as number;
+        left.valueLo = u32[EXIT_DATA] as number;
+        left.valueHi = u32[EXIT_DATA + 1] as number;
+        break;
+      default:
+        this.rareExit(code);
+    }
+    return left as unknown as Exit;
+  }
+  private rareExit(code: number): void {
+    const { u32, left } = this;
+    const plain = PLAIN[code];
+    if (plain !== undefined) {
+      left.reason = plain;
+      return;
+    }
+    left.reason = 'internal';
+    left.code = u32[EXIT_Q0] as number;
+    left.what = INTERNAL[left.code] ?? `unknown exit ${code}`;
+    left.addressLo = u32[EXIT_Q1] as number;
+    left.addressHi = u32[EXIT_Q1 + 1] as number;
   }
 }
 

@@ -5,7 +5,12 @@
  */
 import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
-import {
+import * as icrLayout from './icr.ts';
+import type { Lapic } from './lapic.ts';
+import * as lapics from './lapic.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const {
   ICR_LOGICAL,
   ICR_SHORTHAND,
   ICR_SHORTHAND_SHIFT,
@@ -13,8 +18,8 @@ import {
   SHORTHAND_SELF,
   X2APIC_BROADCAST,
   XAPIC_BROADCAST,
-} from './icr.ts';
-import { DFR_CLUSTER, DFR_FLAT, type Lapic } from './lapic.ts';
+} = icrLayout;
+const { DFR_CLUSTER, DFR_FLAT } = lapics;
 
 /** How logical destinations are looked up. */
 export type LogicalMode = 'sw-disabled' | 'flat' | 'cluster' | 'x2apic' | 'none';
@@ -173,9 +178,9 @@ function logicalSlot(mode: LogicalMode, id: number): number {
  */
 export function isBroadcast(map: ApicMap, x2apicApi: number, fromX2apic: boolean, dest: number): boolean {
   if ((x2apicApi & X2APIC_API_NO_BROADCAST_QUIRK) !== 0) {
-    return dest === X2APIC_BROADCAST || (dest === XAPIC_BROADCAST && map.logicalMode !== 'x2apic');
+    return dest >>> 0 === X2APIC_BROADCAST || (dest === XAPIC_BROADCAST && map.logicalMode !== 'x2apic');
   }
-  return dest === (fromX2apic ? X2APIC_BROADCAST : XAPIC_BROADCAST);
+  return fromX2apic ? dest >>> 0 === X2APIC_BROADCAST : dest === XAPIC_BROADCAST;
 }
 
 /**

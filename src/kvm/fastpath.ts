@@ -4,10 +4,14 @@
  */
 
 import type { Vendor } from '../cpu/cpu.ts';
-import { FAST, NOT_FAST_BROADCAST, NOT_FAST_MIXED, NOT_FAST_NO_MAP, NOT_FAST_SHORTHAND } from './apic-map.ts';
+import * as maps from './apic-map.ts';
 import type { Era } from './eras.ts';
-import { ICR_LOGICAL, ICR_MODE, ICR_RESERVED, ICR_SHORTHAND, X2APIC_BROADCAST } from './icr.ts';
+import * as icrLayout from './icr.ts';
 import type { FastpathVerdict } from './types.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { ICR_LOGICAL, ICR_MODE, ICR_RESERVED, ICR_SHORTHAND, X2APIC_BROADCAST } = icrLayout;
+const { FAST, NOT_FAST_BROADCAST, NOT_FAST_MIXED, NOT_FAST_NO_MAP, NOT_FAST_SHORTHAND } = maps;
 
 export const MSR_X2APIC_ICR = 0x830;
 export const MSR_TSC_DEADLINE = 0x6e0;
@@ -46,15 +50,17 @@ const BY_DELIVERY: readonly FastpathVerdict[] = [];
 export function icrVerdict(era: Era, x2apic: boolean, lo: number, hi: number, delivery: number): FastpathVerdict {
   if (!era.fastpath) return VERDICT.noFastpath;
   if (!x2apic) return VERDICT.notX2apic;
-  if (era.fastpathFixedPhysicalOnly) {
-    if (era.fastpathNoShorthand && (lo & ICR_SHORTHAND) !== 0) return VERDICT.shorthand;
-    if ((lo & ICR_LOGICAL) !== 0) return VERDICT.logical;
-    if ((lo & ICR_MODE) !== 0) return VERDICT.mode;
-    if (era.fastpathNoBroadcast && hi >>> 0 === X2APIC_BROADCAST) return VERDICT.broadcast;
-    return era.icrReservedGp && (lo & ICR_RESERVED) !== 0 ? VERDICT.reserved : VERDICT.taken;
-  }
-  if ((lo & ICR_RESERVED) !== 0) return VERDICT.reserved;
-  return BY_DELIVERY[delivery] as FastpathVerdict;
+  if (era.fastpathFixedPhysicalOnly) return physicalVerdict(era, lo, hi);
+  return (lo & ICR_RESERVED) !== 0 ? VERDICT.reserved : (BY_DELIVERY[delivery] as FastpathVerdict);
+}
+
+/** Before v6.18: Fixed messages to one APIC id. */
+function physicalVerdict(era: Era, lo: number, hi: number): FastpathVerdict {
+  if (era.fastpathNoShorthand && (lo & ICR_SHORTHAND) !== 0) return VERDICT.shorthand;
+  if ((lo & ICR_LOGICAL) !== 0) return VERDICT.logical;
+  if ((lo & ICR_MODE) !== 0) return VERDICT.mode;
+  if (era.fastpathNoBroadcast && hi >>> 0 === X2APIC_BROADCAST) return VERDICT.broadcast;
+  return era.icrReservedGp && (lo & ICR_RESERVED) !== 0 ? VERDICT.reserved : VERDICT.taken;
 }
 
 /** A WRMSR exit as the fastpath sees it. */

@@ -3,25 +3,21 @@
  * each. Number in RAX, arguments in RBX, RCX, RDX, RSI, result in RAX. A number without a row, or a row this version
  * does not have yet, is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
  */
-import { R_RBX, R_RCX, R_RDX, R_RSI } from '../cpu/core/layout.ts';
+import * as layout from '../cpu/core/layout.ts';
 import type { ApicMap } from './apic-map.ts';
 import { PV_SCHED_YIELD, PV_SEND_IPI, PV_UNHALT } from './cpuid.ts';
 import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
-import {
-  ICR_ASSERT,
-  ICR_LEVEL,
-  ICR_LOGICAL,
-  ICR_MODE,
-  ICR_MODE_SHIFT,
-  ICR_SHORTHAND,
-  ICR_VECTOR,
-  MODE_REMOTE_READ,
-} from './icr.ts';
+import * as icrLayout from './icr.ts';
 import type { Lapic } from './lapic.ts';
 import type { PvContext } from './pv-state.ts';
 import { writeClockPairing } from './pvclock.ts';
 import type { KvmVcpu } from './vcpu.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { R_RBX, R_RCX, R_RDX, R_RSI } = layout;
+const { ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, ICR_MODE, ICR_MODE_SHIFT, ICR_SHORTHAND, ICR_VECTOR, MODE_REMOTE_READ } =
+  icrLayout;
 
 export const KVM_EPERM = 1;
 export const KVM_E2BIG = 7;
@@ -107,58 +103,65 @@ export function hypercallTable(era: Era): readonly (HypercallRow | undefined)[] 
  */
 function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
-  const { era } = kvm;
-  const icr = state.lo(R_RSI);
-  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) reach(AT_SEND_IPI_INVALID);
-  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) return -KVM_EINVAL;
+  const icr = state.lo(R_RSI) | 0;
+  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {
+    reach(AT_SEND_IPI_INVALID);
+    return -KVM_EINVAL;
+  }
   const map = kvm.apicMap();
-  if (map === null) {
-    reach(AT_SEND_IPI_NO_MAP);
-    if (era.pvIpiMapCheck) return -KVM_EOPNOTSUPP;
-    kvm.reportHostBug(
-      'pv-ipi-no-map',
-      'CVE-2018-19406',
-      'SEND_IPI without an APIC map: NULL dereference in kvm_pv_send_ipi',
-    );
-    return HOST_BUG;
-  }
+  if (map === null) return sendIpiWithoutMap(kvm);
+  if (!kvm.era.pvIpiBoundCheck) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
   const min = state.lo(R_RDX) >>> 0;
-  if (!era.pvIpiBoundCheck) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
-  const width = long ? 64 : 32;
-  let count = sendHalf(kvm, map, state.lo(R_RBX), min, icr);
-  if (long) count += sendUpper(kvm, map, state.hi(R_RBX), min, icr);
-  if (era.pvIpiHighHalfAlways || min <= map.maxApicId) {
-    const second = (min + width) >>> 0;
-    if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
-    count += sendHalf(kvm, map, state.lo(R_RCX), second, icr);
-    if (long) count += sendUpper(kvm, map, state.hi(R_RCX), second, icr);
-  }
-  return count;
+  const count = sendWord(kvm, map, state.lo(R_RBX), long ? state.hi(R_RBX) : 0, min, icr);
+  if (!kvm.era.pvIpiHighHalfAlways && min > map.maxApicId) return count;
+  const second = (min + (long ? 64 : 32)) >>> 0;
+  if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
+  return count + sendWord(kvm, map, state.lo(R_RCX), long ? state.hi(R_RCX) : 0, second, icr);
 }
 
-/** Bits 63:32 of a bitmap word that starts at `base`. They never wrap: ids beyond the map are dropped. */
-function sendUpper(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
-  return bits === 0 || base > map.maxApicId ? 0 : sendHalf(kvm, map, bits, base + 32, icr);
+/** One bitmap. Its bits 63:32 never wrap: ids beyond the map are dropped. */
+function sendWord(kvm: HypercallContext, map: ApicMap, lo: number, hi: number, base: number, icr: number): number {
+  const low = lo === 0 ? 0 : sendBits(kvm, map, lo | 0, base, icr);
+  return hi === 0 || base > map.maxApicId ? low : low + sendBits(kvm, map, hi | 0, base + 32, icr);
 }
 
-/** 32 bits of a bitmap: bit i stands for APIC id `base + i`. */
-function sendHalf(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
+function sendIpiWithoutMap(kvm: HypercallContext): number {
+  reach(AT_SEND_IPI_NO_MAP);
+  if (kvm.era.pvIpiMapCheck) return -KVM_EOPNOTSUPP;
+  kvm.reportHostBug(
+    'pv-ipi-no-map',
+    'CVE-2018-19406',
+    'SEND_IPI without an APIC map: NULL dereference in kvm_pv_send_ipi',
+  );
+  return HOST_BUG;
+}
+
+/** Bit i stands for APIC id `base + i`. */
+function sendBits(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
   const { phys, maxApicId } = map;
   const mode = (icr & ICR_MODE) >> ICR_MODE_SHIFT;
   const vector = icr & ICR_VECTOR;
   const level = icr & ICR_ASSERT ? 1 : 0;
   const trigger = icr & ICR_LEVEL ? 1 : 0;
-  let left = bits | 0;
+  let left = bits;
   let count = 0;
+  let targets = 0;
   while (left !== 0) {
     const id = base + 31 - Math.clz32(left & -left);
-    if (id > maxApicId) reach(AT_SEND_IPI_BEYOND_MAP);
-    if (id > maxApicId) break;
+    if (id > maxApicId) {
+      reach(AT_SEND_IPI_BEYOND_MAP);
+      break;
+    }
     left &= left - 1;
     const target = phys[id];
-    reach(target === null ? AT_SEND_IPI_EMPTY_SLOT : AT_SEND_IPI_TARGET);
-    if (target !== null) count += kvm.deliver(target, mode, vector, level, trigger);
+    if (target === null) {
+      reach(AT_SEND_IPI_EMPTY_SLOT);
+      continue;
+    }
+    targets++;
+    count += kvm.deliver(target, mode, vector, level, trigger);
   }
+  if (targets !== 0) reach(AT_SEND_IPI_TARGET);
   return count;
 }
 
@@ -193,7 +196,7 @@ function sendIpiUnchecked(kvm: HypercallContext, vcpu: KvmVcpu, map: ApicMap, lo
         );
         return HOST_BUG;
       }
-      count += sendHalf(kvm, map, 1, id, icr);
+      count += sendBits(kvm, map, 1, id, icr);
     }
   }
   return count;

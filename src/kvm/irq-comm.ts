@@ -2,10 +2,16 @@
  * Routing of interrupt messages between local APICs (kvm_irq_delivery_to_apic; arch/x86/kvm/irq_comm.c until v6.16,
  * then irq.c): through the APIC map where it can answer, else by asking every APIC; with lowest-priority arbitration.
  */
-import { ApicMap, bitCount, FAST, fastDelivery, matches, nthBit } from './apic-map.ts';
+
+import * as maps from './apic-map.ts';
+import { ApicMap, bitCount, fastDelivery, matches, nthBit } from './apic-map.ts';
 import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
-import {
+import * as icrLayout from './icr.ts';
+import type { Lapic } from './lapic.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const {
   ICR_ASSERT,
   ICR_LEVEL,
   ICR_LOGICAL,
@@ -19,8 +25,8 @@ import {
   SHORTHAND_NONE,
   SHORTHAND_SELF,
   XAPIC_BROADCAST,
-} from './icr.ts';
-import type { Lapic } from './lapic.ts';
+} = icrLayout;
+const { FAST } = maps;
 
 // Decision points, for fuzzing.
 const AT_ROUTE_SELF = decision('route-self');
@@ -104,48 +110,60 @@ export class Router {
     return this.map;
   }
 
-  /** FAST or NOT_FAST_* for a message of `source`. */
-  delivery(source: Lapic, icrLow: number, dest: number): number {
-    return fastDelivery(this.apicMap(), this.x2apicApi, source.x2apic, icrLow, dest);
+  /** FAST or NOT_FAST_* for a message of `source`. `dest` is 32 bits, signed or unsigned, here and in `route`. */
+  delivery(source: Lapic | null, icrLow: number, dest: number): number {
+    return fastDelivery(this.apicMap(), this.x2apicApi, source?.x2apic === true, icrLow, dest);
   }
 
   /** Sends the message of an ICR low word to `dest`. `source` null: not from an APIC. */
   route(source: Lapic | null, icrLow: number, dest: number): void {
-    const map = this.apicMap();
-    let low = icrLow;
-    if (this.era.lowestBroadcastFixedFirst && isLowestBroadcast(low, dest)) low &= ~ICR_MODE;
-    const fromX2apic = source?.x2apic ?? false;
-    if (fastDelivery(map, this.x2apicApi, fromX2apic, low, dest) === FAST) this.routeFast(map, source, low, dest);
-    else this.routeSlow(source, low, dest);
+    this.routeAs(this.delivery(source, icrLow, dest), source, icrLow, dest);
+  }
+
+  /** `route` of a message for which `delivery` has just given the answer. */
+  routeAs(delivery: number, source: Lapic | null, icrLow: number, dest: number): void {
+    // Which message is fast does not depend on the mode.
+    const fixed = this.era.lowestBroadcastFixedFirst && isLowestBroadcast(icrLow, dest);
+    const low = fixed ? icrLow & ~ICR_MODE : icrLow;
+    if (delivery === FAST) this.routeFast(this.map, source, low, dest);
+    else this.routeSlow(source, low, dest >>> 0);
   }
 
   private routeFast(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
+    if ((low & (ICR_SHORTHAND | ICR_LOGICAL)) !== 0) {
+      this.routeFastToMany(map, source, low, dest);
+      return;
+    }
+    const target = map !== null && dest >>> 0 <= map.maxApicId ? map.phys[dest] : null;
+    if (target === null) {
+      reach(AT_ROUTE_PHYSICAL_NOBODY);
+      return;
+    }
+    reach(AT_ROUTE_PHYSICAL);
+    this.deliver(target, low);
+  }
+
+  private deliver(target: Lapic, low: number): void {
     const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
-    const vector = low & ICR_VECTOR;
-    const level = low & ICR_ASSERT ? 1 : 0;
-    const trigger = low & ICR_LEVEL ? 1 : 0;
+    this.sink.deliver(target, mode, low & ICR_VECTOR, low & ICR_ASSERT ? 1 : 0, low & ICR_LEVEL ? 1 : 0);
+  }
+
+  private routeFastToMany(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
     if ((low & ICR_SHORTHAND) !== 0) {
       // Only self gets here.
       reach(AT_ROUTE_SELF);
-      if (source !== null) this.sink.deliver(source, mode, vector, level, trigger);
+      if (source !== null) this.deliver(source, low);
       return;
     }
     if (map === null) return;
-    if ((low & ICR_LOGICAL) === 0) {
-      const target = dest <= map.maxApicId ? map.phys[dest] : null;
-      if (target === null) reach(AT_ROUTE_PHYSICAL_NOBODY);
-      else reach(AT_ROUTE_PHYSICAL);
-      if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
-      return;
-    }
     reach(AT_ROUTE_LOGICAL);
+    const lowest = (low & ICR_MODE) === MODE_LOWEST << ICR_MODE_SHIFT;
     let mask = map.logicalMask(dest);
-    if (mode === MODE_LOWEST && mask !== 0) mask = this.electCandidate(map, dest, mask, vector);
-    for (let bit = 0; bit < 16; bit++) {
-      if (((mask >>> bit) & 1) === 0) continue;
-      const target = map.logicalCandidate(dest, bit);
-      if (mode === MODE_LOWEST) reach(target === null ? AT_ROUTE_LOWEST_NOBODY : AT_ROUTE_LOWEST);
-      if (target !== null) this.sink.deliver(target, mode, vector, level, trigger);
+    if (lowest && mask !== 0) mask = this.electCandidate(map, dest, mask, low & ICR_VECTOR);
+    for (let left = mask; left !== 0; left &= left - 1) {
+      const target = map.logicalCandidate(dest, 31 - Math.clz32(left & -left));
+      if (lowest) reach(target === null ? AT_ROUTE_LOWEST_NOBODY : AT_ROUTE_LOWEST);
+      if (target !== null) this.deliver(target, low);
     }
   }
 
@@ -176,22 +194,20 @@ export class Router {
     else reach(AT_SLOW_BROADCAST);
     const low = isLowestBroadcast(icrLow, dest) ? icrLow & ~ICR_MODE : icrLow;
     if (low !== icrLow) reach(AT_LOWEST_BROADCAST);
-    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
+    const lowest = (low & ICR_MODE) === MODE_LOWEST << ICR_MODE_SHIFT;
     const vector = low & ICR_VECTOR;
-    const level = low & ICR_ASSERT ? 1 : 0;
-    const trigger = low & ICR_LEVEL ? 1 : 0;
     const contenders: Lapic[] = [];
     for (const lapic of this.lapics) {
       if (!lapic.hwEnabled || !this.isMeant(lapic, source, low, dest)) continue;
-      if (mode !== MODE_LOWEST) this.sink.deliver(lapic, mode, vector, level, trigger);
+      if (!lowest) this.deliver(lapic, low);
       else if (lapic.swEnabled) contenders.push(lapic);
     }
-    if (mode === MODE_LOWEST) reach(contenders.length === 0 ? AT_SLOW_LOWEST_NOBODY : AT_SLOW_LOWEST);
+    if (lowest) reach(contenders.length === 0 ? AT_SLOW_LOWEST_NOBODY : AT_SLOW_LOWEST);
     if (contenders.length === 0) return;
     const winner = this.vectorHashing
       ? contenders[vector % contenders.length]
       : contenders.reduce((best, lapic) => (lapic.arbitration < best.arbitration ? lapic : best));
-    this.sink.deliver(winner, mode, vector, level, trigger);
+    this.deliver(winner, low);
   }
 
   private isMeant(lapic: Lapic, source: Lapic | null, low: number, dest: number): boolean {

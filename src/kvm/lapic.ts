@@ -11,7 +11,11 @@
 import { VirtualClock } from './clock.ts';
 import { decision, reach } from './decisions.ts';
 import type { Era } from './eras.ts';
-import {
+import * as icrLayout from './icr.ts';
+import { LapicTimer } from './lapic-timer.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const {
   ICR_BUSY,
   ICR_SHORTHAND_SHIFT,
   MODE_EXTINT,
@@ -22,8 +26,7 @@ import {
   MODE_SMI,
   MODE_STARTUP,
   SHORTHAND_SELF,
-} from './icr.ts';
-import { LapicTimer } from './lapic-timer.ts';
+} = icrLayout;
 
 // Register offsets in the 4-KiB page; the x2APIC MSR is 0x800 + offset / 16.
 export const APIC_ID = 0x20;
@@ -406,22 +409,28 @@ export class Lapic {
    * Returns 1 if it was accepted: the sender has to kick the vCPU then.
    */
   accept(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
-    if (mode <= MODE_LOWEST) {
-      if (mode === MODE_LOWEST) this.arbitration++;
-      if (trigger !== 0 && level === 0) return 0;
-      if (!this.swEnabled || !this.hwEnabled) return 0;
-      const word = vector >> 5;
-      const bit = 1 << (vector & 31);
-      const r = this.registers;
-      if (trigger !== 0) reach(AT_ACCEPT_LEVEL);
-      else reach(AT_ACCEPT_EDGE);
-      if (trigger !== 0) r[TMR + word] |= bit;
-      else r[TMR + word] &= ~bit;
-      r[IRR + word] |= bit;
-      this.irrPending = true;
-      this.requestEvent = true;
-      return 1;
-    }
+    if (mode > MODE_LOWEST) return this.#acceptOther(mode, vector, level, trigger);
+    if (mode === MODE_LOWEST) this.arbitration++;
+    if (trigger !== 0 && level === 0) return 0;
+    if (!this.swEnabled || !this.hwEnabled) return 0;
+    reach(trigger !== 0 ? AT_ACCEPT_LEVEL : AT_ACCEPT_EDGE);
+    this.#request(vector, trigger);
+    return 1;
+  }
+
+  #request(vector: number, trigger: number): void {
+    const word = vector >> 5;
+    const bit = 1 << (vector & 31);
+    const r = this.registers;
+    if (trigger !== 0) r[TMR + word] |= bit;
+    else r[TMR + word] &= ~bit;
+    r[IRR + word] |= bit;
+    this.irrPending = true;
+    this.requestEvent = true;
+  }
+
+  /** A message that goes past the IRR. */
+  #acceptOther(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
     switch (mode) {
       case MODE_SMI:
         reach(AT_ACCEPT_SMI);

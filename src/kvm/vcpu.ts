@@ -1,6 +1,6 @@
 /** `struct kvm_vcpu`: what KVM keeps for one virtual processor besides the CPU registers, and its statistics. */
 
-import { BLOCKED_BY_NMI, R_RFLAGS, R_TSC_OFFSET, SHADOW_MOV_SS, SHADOW_STI } from '../cpu/core/layout.ts';
+import * as layout from '../cpu/core/layout.ts';
 import type { CpuState } from '../cpu/cpu.ts';
 import { VirtualClock } from './clock.ts';
 import type { Era } from './eras.ts';
@@ -9,6 +9,9 @@ import type { PicPair } from './i8259.ts';
 import { Lapic } from './lapic.ts';
 import { PvState } from './pv-state.ts';
 import type { MpState, VcpuCounters, VcpuRunResult } from './types.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { BLOCKED_BY_NMI, R_RFLAGS, R_TSC_OFFSET, SHADOW_MOV_SS, SHADOW_STI } = layout;
 
 // MP states as the run loop sees them.
 export const MP_RUNNABLE = 0;

@@ -10,7 +10,88 @@
  * exits, PAUSE-loop exiting (a PAUSE only tells the scheduler to switch, without an exit), VMM debugging. KVM has no
  * I/O breakpoints: DR7 may ask for them, but the exit of the instruction comes instead.
  */
+import * as layout from '../cpu/core/layout.ts';
+import type { Cpu, CpuState, Vendor } from '../cpu/cpu.ts';
+import type {
+  Cr8Exit,
+  ExceptionExit,
+  Exit,
+  InternalExit,
+  IoExit,
+  MmioExit,
+  RdmsrExit,
+  WrmsrExit,
+} from '../cpu/exit.ts';
+import { type Feature, findFeatures, XCR0_SUPPORTED } from '../cpu/features.ts';
+import { KvmscopeError } from '../errors.ts';
+import type { ApicMap } from './apic-map.ts';
+import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
+import { VirtualClock } from './clock.ts';
+import type { CostModel } from './cost-model.ts';
+import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
+import { decision, reach } from './decisions.ts';
+import { type Era, resolveEra } from './eras.ts';
+import type { VendorExit } from './exits.ts';
+import * as X from './exits.ts';
+import * as fastpathCodes from './fastpath.ts';
+import { deadlineFastpath, icrVerdict } from './fastpath.ts';
 import {
+  type ApicvInhibit,
+  HardwareApic,
+  type HardwareApicState,
+  type HardwareKind,
+  hardwareKind,
+  NOT_HANDLED,
+} from './hardware-apic.ts';
+import * as hypercallCodes from './hypercall.ts';
+import { type HypercallContext, type HypercallRow, hypercallTable } from './hypercall.ts';
+import type { PicPair } from './i8259.ts';
+import * as icrLayout from './icr.ts';
+import { Router, type RouterState } from './irq-comm.ts';
+import { Irqchip } from './irqchip.ts';
+import type { Lapic } from './lapic.ts';
+import * as lapics from './lapic.ts';
+import { type MsrContext, msrRow } from './msr.ts';
+import { join64, Observation, type OpenRecord } from './observation.ts';
+import { armPvEoi, syncPvEoi } from './pv-eoi.ts';
+import { type PvVm, REQ_APF_READY, REQ_CLOCK_UPDATE, REQ_MASTERCLOCK_UPDATE, REQ_STEAL_UPDATE } from './pv-state.ts';
+import { DEFAULT_WALL_CLOCK, NANOSECONDS, updateMasterClock, updateSystemTime } from './pvclock.ts';
+import { recordStealTime, setPreempted } from './steal-time.ts';
+import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
+import type { KvmOptions, MpState, VcpuRunResult } from './types.ts';
+import * as vcpuStates from './vcpu.ts';
+import { KvmVcpu } from './vcpu.ts';
+import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
+
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const {
+  NEXT,
+  RESUME,
+  RETURN,
+  EXIT_CPUID,
+  EXIT_EXCEPTION,
+  EXIT_EXTERNAL_INTERRUPT,
+  EXIT_HLT,
+  EXIT_HYPERCALL,
+  EXIT_INTERRUPT_WINDOW,
+  EXIT_INVD,
+  EXIT_INVLPG,
+  EXIT_IO,
+  EXIT_MONITOR,
+  EXIT_MWAIT,
+  EXIT_NESTED_PAGE_FAULT,
+  EXIT_NMI_WINDOW,
+  EXIT_PREEMPTION_TIMER,
+  EXIT_RDMSR,
+  EXIT_RDPMC,
+  EXIT_RDTSC,
+  EXIT_TPR_BELOW_THRESHOLD,
+  EXIT_TRIPLE_FAULT,
+  EXIT_WBINVD,
+  EXIT_WRMSR,
+  EXIT_XSETBV,
+} = X;
+const {
   HIDDEN_INVPCID,
   INTERCEPT_PAUSE,
   R_BASE,
@@ -31,78 +112,16 @@ import {
   SHADOW_STI,
   WINDOW_INTERRUPT,
   WINDOW_NMI,
-} from '../cpu/core/layout.ts';
-import type { Cpu, CpuState, Vendor } from '../cpu/cpu.ts';
-import type {
-  Cr8Exit,
-  ExceptionExit,
-  Exit,
-  InternalExit,
-  IoExit,
-  MmioExit,
-  RdmsrExit,
-  WrmsrExit,
-} from '../cpu/exit.ts';
-import { type Feature, findFeatures, XCR0_SUPPORTED } from '../cpu/features.ts';
-import { KvmscopeError } from '../errors.ts';
-import { type ApicMap, FAST } from './apic-map.ts';
-import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
-import { VirtualClock } from './clock.ts';
-import type { CostModel } from './cost-model.ts';
-import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
-import { decision, reach } from './decisions.ts';
-import { type Era, resolveEra } from './eras.ts';
-import type { VendorExit } from './exits.ts';
-import * as X from './exits.ts';
-import { NEXT, RESUME, RETURN } from './exits.ts';
-import { deadlineFastpath, icrVerdict, MSR_TSC_DEADLINE, MSR_X2APIC_ICR, VERDICT } from './fastpath.ts';
-import {
-  type ApicvInhibit,
-  HardwareApic,
-  type HardwareApicState,
-  type HardwareKind,
-  hardwareKind,
-  NOT_HANDLED,
-} from './hardware-apic.ts';
-import {
-  EXIT_TO_USER,
-  HOST_BUG,
-  type HypercallContext,
-  type HypercallRow,
-  hypercallTable,
-  KVM_ENOSYS,
-  KVM_EPERM,
-} from './hypercall.ts';
-import type { PicPair } from './i8259.ts';
-import { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } from './icr.ts';
-import { Router, type RouterState } from './irq-comm.ts';
-import { Irqchip } from './irqchip.ts';
-import {
-  APIC_ICR,
-  APIC_ICR2,
-  APIC_SELF_IPI,
-  type Lapic,
-  WRITE_EOI,
-  WRITE_FAULT,
-  WRITE_MAP,
-  WRITE_SEND,
-} from './lapic.ts';
-import { type MsrContext, msrRow } from './msr.ts';
-import { join64, Observation, type OpenRecord } from './observation.ts';
-import { armPvEoi, syncPvEoi } from './pv-eoi.ts';
-import { type PvVm, REQ_APF_READY, REQ_CLOCK_UPDATE, REQ_MASTERCLOCK_UPDATE, REQ_STEAL_UPDATE } from './pv-state.ts';
-import { DEFAULT_WALL_CLOCK, NANOSECONDS, updateMasterClock, updateSystemTime } from './pvclock.ts';
-import { recordStealTime, setPreempted } from './steal-time.ts';
-import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
-import type { FastpathVerdict, KvmOptions, MpState, VcpuRunResult } from './types.ts';
-import {
+} = layout;
+const { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } = icrLayout;
+const { APIC_ICR, APIC_ICR2, APIC_SELF_IPI, WRITE_EOI, WRITE_FAULT, WRITE_MAP, WRITE_SEND } = lapics;
+const {
   COMPLETE_HYPERCALL,
   COMPLETE_IO,
   COMPLETE_MMIO,
   COMPLETE_NOTHING,
   EXITING_GUEST,
   IN_GUEST,
-  KvmVcpu,
   MP_APF_HALTED,
   MP_HALTED,
   MP_INIT_RECEIVED,
@@ -111,8 +130,9 @@ import {
   TIMER_EXIT,
   TIMER_EXIT_AGAIN,
   TIMER_EXIT_NONE,
-} from './vcpu.ts';
-import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
+} = vcpuStates;
+const { EXIT_TO_USER, HOST_BUG, KVM_ENOSYS, KVM_EPERM } = hypercallCodes;
+const { MSR_TSC_DEADLINE, MSR_X2APIC_ICR, VERDICT } = fastpathCodes;
 
 // KVM_X86_QUIRK_* bits (KVM_CAP_DISABLE_QUIRKS2).
 const QUIRK_LINT0_REENABLED = 1 << 0;
@@ -240,9 +260,13 @@ export class Kvm implements HypercallContext, MsrContext {
   private readonly router: Router;
   /** Hardware help for local APICs; null: the host has none. */
   private readonly assist: HardwareApic | null;
+  /** Nobody listens and no hardware helps. */
+  private readonly plain: boolean;
   /** kvm_exit comes before the fastpath's events. */
   private readonly exitTracedFirst: boolean;
   private readonly deadlineIsFast: boolean;
+  /** The fastpath of an ICR write ends with the guest going on at once. */
+  private readonly reentersGuest: boolean;
 
   /** The vCPU inside `run`. */
   private running: KvmVcpu | null = null;
@@ -280,6 +304,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.nativeHypercall = intel ? VMX_HYPERCALL : SVM_HYPERCALL;
     this.exitTracedFirst = intel ? era.vmxExitTracedFirst : era.svmExitTracedFirst;
     this.deadlineIsFast = deadlineFastpath(era, cpu.vendor);
+    this.reentersGuest = era.fastpathCompletion === 're-enter guest';
     this.hypercalls = hypercallTable(era);
     this.pvVm = {
       wallClock: 0n,
@@ -316,6 +341,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const hardware = hardwareKind(era, cpu.vendor, options.apicv ?? 'off', options.avic ?? false);
     this.assist = hardware === null ? null : this.makeAssist(hardware);
     this.assist?.recalculate();
+    this.plain = this.trace === null && this.assist === null;
   }
 
   private makeIrqchip(pit: boolean): Irqchip {
@@ -347,7 +373,7 @@ export class Kvm implements HypercallContext, MsrContext {
     return new HardwareApic(kind, {
       ...{ era, vendor, vcpus, trace, inKernelApic },
       apicMap: () => this.router.apicMap(),
-      leave: (vcpu, exitKind, info1, info2) => this.leave(vcpu, exitKind, info1, info2, 0),
+      leave: (vcpu, exitKind, info1, info2) => this.leaveWith(vcpu, exitKind, info1, info2, 0),
       skipSilently: (vcpu) => this.skipSilently(vcpu),
       raiseGp: (vcpu) => this.inject(vcpu, (INFO_EXCEPTION | INFO_ERROR_CODE | VECTOR_GP) >>> 0, 0),
       injectVector: (vcpu, vector) => this.inject(vcpu, (INFO_EXTERNAL | vector) >>> 0, 0),
@@ -638,8 +664,9 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- the run loop ----
 
   private loop(vcpu: KvmVcpu, budget: number): VcpuRunResult {
-    const { state, lapic } = vcpu;
-    const { cpu, clock } = this;
+    const { state, lapic, pv, index } = vcpu;
+    const { timer } = lapic;
+    const { cpu, clock, trace, assist, costs } = this;
     let left = budget;
     let steps = state.steps;
     if (vcpu.mode === EXITING_GUEST) this.externalInterrupt(vcpu);
@@ -659,25 +686,26 @@ export class Kvm implements HypercallContext, MsrContext {
         left--;
       }
       if (!inGuest) {
-        if (lapic.timer.pending) this.injectTimer(vcpu);
+        if (timer.pending) this.injectTimer(vcpu);
         if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
-        if (vcpu.pv.requests !== 0) this.serviceRequests(vcpu);
+        if (pv.requests !== 0) this.serviceRequests(vcpu);
         if (left <= 0) return BUDGET;
         if (lapic.requestEvent) {
           this.evaluateEvents(vcpu);
           if (vcpu.mp !== MP_RUNNABLE) continue;
         }
-        this.trace?.entry(vcpu);
+        if (trace !== null) trace.entry(vcpu);
         vcpu.mode = IN_GUEST;
       } else if (left <= 0) {
         return BUDGET;
       }
-      if (this.assist?.active) this.assist.beforeEntry(vcpu);
-      if (this.costs !== null) vcpu.syncTsc();
+      if (assist?.active) assist.beforeEntry(vcpu);
+      if (costs !== null) vcpu.syncTsc();
       // Whosever timer is next, it expires on time.
-      const slice =
-        clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, Math.max(1, clock.next - clock.now));
-      const exit = cpu.run(vcpu.index, slice);
+      const exit = cpu.run(
+        index,
+        clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, Math.max(1, clock.next - clock.now)),
+      );
       const now = state.steps;
       left -= now - steps;
       steps = now;
@@ -730,7 +758,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** A kick made the vCPU leave the guest: one external-interrupt exit, however many messages arrived. */
   private externalInterrupt(vcpu: KvmVcpu): void {
     const info = this.vendor === 'intel' ? (INFO_EXTERNAL | RESCHEDULE_VECTOR) >>> 0 : 0;
-    this.leave(vcpu, X.EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
+    this.leaveWith(vcpu, EXIT_EXTERNAL_INTERRUPT, 0n, 0n, info);
     vcpu.stat.irq_exits++;
     // One exit serves a timer that expired meanwhile, too.
     vcpu.timerExit = TIMER_EXIT_NONE;
@@ -808,7 +836,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const intel = this.vendor === 'intel';
     const reenters = intel && vcpu.timerExit === TIMER_EXIT_AGAIN && this.deadlineIsFast;
     vcpu.timerExit = TIMER_EXIT_NONE;
-    this.leave(vcpu, X.EXIT_PREEMPTION_TIMER, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_PREEMPTION_TIMER);
     if (reenters && !this.era.reentryCounted) vcpu.stat.exits--;
     if (!intel) vcpu.stat.irq_exits++;
     this.injectTimer(vcpu);
@@ -963,15 +991,20 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- after an exit ----
 
   private handleExit(vcpu: KvmVcpu, exit: Exit): number {
-    if (exit.reason === 'hypercall') return this.done(vcpu, this.hypercall(vcpu));
-    if (exit.reason === 'wrmsr') return this.done(vcpu, this.wrmsr(vcpu, exit));
-    return this.done(vcpu, this.otherExit(vcpu, exit));
+    const { reason } = exit;
+    const next =
+      reason === 'hypercall'
+        ? this.hypercall(vcpu)
+        : reason === 'wrmsr'
+          ? this.wrmsr(vcpu, exit as WrmsrExit)
+          : this.otherExit(vcpu, exit);
+    if (!this.plain) this.closeRecord(vcpu, next);
+    return next;
   }
 
   /** Closes the exit's record unless user space has to finish the exit. */
-  private done(vcpu: KvmVcpu, next: number): number {
+  private closeRecord(vcpu: KvmVcpu, next: number): void {
     if (next !== RESUME && vcpu.completion === COMPLETE_NOTHING && !vcpu.finishing) this.trace?.close(vcpu);
-    return next;
   }
 
   private otherExit(vcpu: KvmVcpu, exit: Exit): number {
@@ -988,11 +1021,11 @@ export class Kvm implements HypercallContext, MsrContext {
         return this.io(vcpu, exit);
       case 'interrupt-window':
         if (this.assist?.active) return RESUME;
-        this.leave(vcpu, X.EXIT_INTERRUPT_WINDOW, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_INTERRUPT_WINDOW);
         vcpu.stat.irq_window_exits++;
         return this.windowOpen(vcpu, WINDOW_INTERRUPT);
       case 'nmi-window':
-        this.leave(vcpu, X.EXIT_NMI_WINDOW, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_NMI_WINDOW);
         vcpu.stat.nmi_window_exits++;
         return this.windowOpen(vcpu, WINDOW_NMI);
       case 'cr8':
@@ -1002,34 +1035,34 @@ export class Kvm implements HypercallContext, MsrContext {
       case 'exception':
         return this.exception(vcpu, exit);
       case 'shutdown':
-        this.leave(vcpu, X.EXIT_TRIPLE_FAULT, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_TRIPLE_FAULT);
         return this.toUser(vcpu, SHUTDOWN, 'KVM_EXIT_SHUTDOWN');
       case 'rdtsc': {
-        this.leave(vcpu, X.EXIT_RDTSC, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_RDTSC);
         const { tsc } = vcpu;
         vcpu.state.put(R_RAX, tsc & 0xffffffffn);
         vcpu.state.put(R_RDX, (tsc >> 32n) & 0xffffffffn);
         return this.skipNext(vcpu);
       }
       case 'wbinvd':
-        this.leave(vcpu, X.EXIT_WBINVD, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_WBINVD);
         return this.skipNext(vcpu);
       case 'invd':
-        this.leave(vcpu, X.EXIT_INVD, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_INVD);
         return this.skipNext(vcpu);
       case 'invlpg':
-        this.leave(vcpu, X.EXIT_INVLPG, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_INVLPG);
         vcpu.state.flushTlb();
         return this.skipNext(vcpu);
       case 'mwait':
-        return this.monitorMwait(vcpu, X.EXIT_MWAIT);
+        return this.monitorMwait(vcpu, EXIT_MWAIT);
       case 'monitor':
-        return this.monitorMwait(vcpu, X.EXIT_MONITOR);
+        return this.monitorMwait(vcpu, EXIT_MONITOR);
       case 'xsetbv':
         return this.xsetbv(vcpu);
       case 'rdpmc':
         // There is no PMU: no counter has a number.
-        this.leave(vcpu, X.EXIT_RDPMC, 0n, 0n, 0);
+        this.leave(vcpu, EXIT_RDPMC);
         this.queueException(vcpu, VECTOR_GP, 0);
         return NEXT;
       case 'internal':
@@ -1039,19 +1072,25 @@ export class Kvm implements HypercallContext, MsrContext {
     }
   }
 
-  /** What every exit does first: counters, record, kvm_exit. */
-  private leave(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
-    this.count(vcpu, kind);
-    vcpu.stat.exits++;
-    const { trace } = this;
-    if (trace === null) {
-      if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+  /** What every exit does first: counters, record, kvm_exit. This one has no exit qualification. */
+  private leave(vcpu: KvmVcpu, kind: number): void {
+    if (this.trace !== null) {
+      this.leaveWith(vcpu, kind, 0n, 0n, 0);
       return;
     }
-    trace.open(vcpu, kind);
-    if (this.exitTracedFirst) trace.exit(vcpu, kind, info1, info2, intrInfo);
+    this.count(vcpu, kind);
+    vcpu.stat.exits++;
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
-    if (!this.exitTracedFirst) trace.exit(vcpu, kind, info1, info2, intrInfo);
+  }
+
+  private leaveWith(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
+    const { trace } = this;
+    this.count(vcpu, kind);
+    vcpu.stat.exits++;
+    trace?.open(vcpu, kind);
+    if (this.exitTracedFirst) trace?.exit(vcpu, kind, info1, info2, intrInfo);
+    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+    if (!this.exitTracedFirst) trace?.exit(vcpu, kind, info1, info2, intrInfo);
   }
 
   private count(vcpu: KvmVcpu, kind: number): void {
@@ -1062,8 +1101,9 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Advances RIP (kvm_skip_emulated_instruction). */
   private skip(vcpu: KvmVcpu): void {
-    vcpu.state.skipInstruction();
-    this.singleStep(vcpu);
+    const { state } = vcpu;
+    state.skipInstruction();
+    if ((state.lo(R_RFLAGS) & RFLAGS_TF) !== 0) this.singleStep(vcpu);
   }
 
   /** After an instruction that KVM finished: with RFLAGS.TF set the next entry raises #DB. */
@@ -1097,35 +1137,41 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private hypercall(vcpu: KvmVcpu): number {
     const { state, stat } = vcpu;
-    this.leave(vcpu, X.EXIT_HYPERCALL, 0n, 0n, 0);
-    if (this.era.hypercallCountedFirst) stat.hypercalls++;
+    this.leave(vcpu, EXIT_HYPERCALL);
     this.trace?.hypercall(vcpu);
     const long = state.is64bit;
     const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
-    if (ret >= EXIT_TO_USER) {
-      reach(ret === HOST_BUG ? AT_HOST_BUG : AT_HYPERCALL_TO_USER);
-      if (ret === HOST_BUG) return RETURN;
-      return this.hypercallToUser(vcpu, long);
-    }
-    if (!this.era.hypercallCountedFirst) stat.hypercalls++;
+    if (ret >= EXIT_TO_USER) return this.hypercallWithoutResult(vcpu, ret, long);
+    stat.hypercalls++;
     state.set(R_RAX, ret >>> 0, long && ret < 0 ? 0xffffffff : 0);
     this.skip(vcpu);
-    if (this.yieldRequested) {
-      this.yieldRequested = false;
-      this.result = YIELD;
-      return RETURN;
-    }
-    return NEXT;
+    return this.yieldRequested ? this.yieldNow() : NEXT;
+  }
+
+  private hypercallWithoutResult(vcpu: KvmVcpu, answer: number, long: boolean): number {
+    reach(answer === HOST_BUG ? AT_HOST_BUG : AT_HYPERCALL_TO_USER);
+    if (this.era.hypercallCountedFirst) vcpu.stat.hypercalls++;
+    return answer === HOST_BUG ? RETURN : this.hypercallToUser(vcpu, long);
+  }
+
+  private yieldNow(): number {
+    this.yieldRequested = false;
+    this.result = YIELD;
+    return RETURN;
   }
 
   private dispatchHypercall(vcpu: KvmVcpu, long: boolean): number {
     const { state } = vcpu;
-    if (long && state.hi(R_RAX) !== 0) reach(AT_HYPERCALL_UPPER_HALF);
-    if (long && state.hi(R_RAX) !== 0) return -KVM_ENOSYS;
-    const nr = state.lo(R_RAX) >>> 0;
+    if (long && state.hi(R_RAX) !== 0) {
+      reach(AT_HYPERCALL_UPPER_HALF);
+      return -KVM_ENOSYS;
+    }
+    const nr = state.lo(R_RAX);
     const row = nr < this.hypercalls.length ? this.hypercalls[nr] : undefined;
-    if (row === undefined) reach(AT_HYPERCALL_UNKNOWN);
-    if (row === undefined) return -KVM_ENOSYS;
+    if (row === undefined) {
+      reach(AT_HYPERCALL_UNKNOWN);
+      return -KVM_ENOSYS;
+    }
     if (row.feature >= 0 && ((this.allowedPvFeatures >>> row.feature) & 1) === 0) return -KVM_ENOSYS;
     return row.call(this, vcpu, long);
   }
@@ -1167,19 +1213,26 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- MSRs ----
 
   private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
-    const { msr, dataLo, dataHi } = exit;
     if (this.assist !== null) {
-      const next = this.assistedWrmsr(this.assist, vcpu, msr, dataLo, dataHi);
+      const next = this.assistedWrmsr(this.assist, vcpu, exit.msr, exit.dataLo, exit.dataHi);
       if (next !== NOT_HANDLED) return next;
     }
-    this.count(vcpu, X.EXIT_WRMSR);
-    this.trace?.open(vcpu, X.EXIT_WRMSR);
-    if (this.era.fastpath && this.tryFastpath(vcpu, msr, dataLo, dataHi)) return NEXT;
+    this.count(vcpu, EXIT_WRMSR);
+    this.trace?.open(vcpu, EXIT_WRMSR);
+    // Signed halves: no number that V8 would have to put on the heap.
+    const lo = exit.dataLo | 0;
+    const hi = exit.dataHi | 0;
+    if (this.era.fastpath && this.tryFastpath(vcpu, exit.msr, lo, hi)) return NEXT;
+    return this.slowWrmsr(vcpu, exit.msr, lo, hi);
+  }
+
+  private slowWrmsr(vcpu: KvmVcpu, msr: number, lo: number, hi: number): number {
+    const { trace } = this;
     vcpu.stat.exits++;
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
-    if (!(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
-    const ok = this.writeMsr(vcpu, msr, dataLo, dataHi, false);
-    this.trace?.msr(vcpu, true, msr, dataLo, dataHi, !ok);
+    if (trace !== null && !(this.era.fastpath && this.exitTracedFirst)) this.traceWrmsrExit(vcpu);
+    const ok = this.writeMsr(vcpu, msr, lo, hi, false);
+    if (trace !== null) trace.msr(vcpu, true, msr, lo, hi, !ok);
     if (ok) this.skip(vcpu);
     else this.queueException(vcpu, VECTOR_GP, 0);
     return NEXT;
@@ -1187,66 +1240,81 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Offers a WRMSR exit to the fastpath; true if it was handled completely, counters and trace included. */
   private tryFastpath(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
-    if (this.exitTracedFirst) this.traceWrmsrExit(vcpu);
-    const { era } = this;
-    const { lapic } = vcpu;
-    let verdict: FastpathVerdict;
-    if (msr === MSR_X2APIC_ICR) {
-      const delivery = era.fastpathFixedPhysicalOnly ? FAST : this.router.delivery(lapic, lo, hi >>> 0);
-      verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
-    } else {
-      verdict = msr === MSR_TSC_DEADLINE && this.deadlineIsFast ? VERDICT.taken : VERDICT.otherMsr;
-    }
-    this.trace?.verdict(vcpu, verdict);
-    reach(verdict.taken ? AT_FASTPATH_TAKEN : AT_FASTPATH_REFUSED);
-    if (!verdict.taken) return false;
+    if (this.trace !== null && this.exitTracedFirst) this.traceWrmsrExit(vcpu);
+    const taken = msr === MSR_X2APIC_ICR ? this.fastpathIcr(vcpu, lo, hi) : this.fastpathDeadline(vcpu, msr, lo, hi);
+    reach(taken ? AT_FASTPATH_TAKEN : AT_FASTPATH_REFUSED);
+    if (taken) this.endFastpath(vcpu, msr === MSR_TSC_DEADLINE);
+    return taken;
+  }
 
+  private fastpathDeadline(vcpu: KvmVcpu, msr: number, lo: number, hi: number): boolean {
+    const verdict = msr === MSR_TSC_DEADLINE && this.deadlineIsFast ? VERDICT.taken : VERDICT.otherMsr;
+    this.trace?.verdict(vcpu, verdict);
+    if (!verdict.taken) return false;
     vcpu.stat.fastpath++;
-    if (msr === MSR_X2APIC_ICR) this.fastpathIcr(vcpu, lo, hi);
-    else this.writeMsr(vcpu, msr, lo, hi, false);
-    this.trace?.msr(vcpu, true, msr, lo, hi, false);
-    if (!this.exitTracedFirst) {
-      if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
-      this.traceWrmsrExit(vcpu);
-    }
-    this.skip(vcpu);
-    // Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed.
-    const deadline = msr === MSR_TSC_DEADLINE;
-    const requested = lapic.requestEvent || (deadline && lapic.timer.pending);
-    const reenters = (era.fastpathCompletion === 're-enter guest' || deadline) && !requested;
-    if (this.trace !== null) {
-      const handled = era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
-      this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
-    }
-    if (!reenters || era.reentryCounted) vcpu.stat.exits++;
-    if (!reenters && vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+    this.writeMsr(vcpu, msr, lo, hi, false);
+    if (this.trace !== null) this.traceFastpath(this.trace, vcpu, msr, lo, hi);
     return true;
   }
 
   /** The ICR write of the fastpath: same effect as `writeX2Icr`, other order of events. */
-  private fastpathIcr(vcpu: KvmVcpu, lo: number, hi: number): void {
+  private fastpathIcr(vcpu: KvmVcpu, lo: number, hi: number): boolean {
+    const { era, router, trace } = this;
+    const { lapic } = vcpu;
+    const delivery = era.fastpathFixedPhysicalOnly ? -1 : router.delivery(lapic, lo, hi);
+    const verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
+    if (trace !== null) trace.verdict(vcpu, verdict);
+    if (!verdict.taken) return false;
+    vcpu.stat.fastpath++;
+    if (trace !== null) {
+      this.observedFastpathIcr(trace, vcpu, lo, hi);
+      this.traceFastpath(trace, vcpu, MSR_X2APIC_ICR, lo, hi);
+      return true;
+    }
+    lapic.writeX2Icr(lo, hi);
+    if (delivery < 0) router.route(lapic, lo & ~ICR_BUSY, hi);
+    else router.routeAs(delivery, lapic, lo & ~ICR_BUSY, hi);
+    return true;
+  }
+
+  private observedFastpathIcr(trace: Observation, vcpu: KvmVcpu, lo: number, hi: number): void {
     const { lapic } = vcpu;
     const command = lo & ~ICR_BUSY;
-    const dest = hi >>> 0;
-    const { trace } = this;
-    if (trace === null) {
-      lapic.writeX2Icr(lo, hi);
-      this.router.route(lapic, command, dest);
-      return;
-    }
     const { fastpathIcrWrite, fastpathIpiTracedLast } = this.era;
     if (fastpathIcrWrite === 'register') trace.apic(vcpu, true, APIC_ICR, lo, 0);
-    if (!fastpathIpiTracedLast) trace.ipi(vcpu, command, dest);
-    this.router.route(lapic, command, dest);
-    if (fastpathIpiTracedLast) trace.ipi(vcpu, command, dest);
+    if (!fastpathIpiTracedLast) trace.ipi(vcpu, command, hi);
+    this.router.route(lapic, command, hi);
+    if (fastpathIpiTracedLast) trace.ipi(vcpu, command, hi);
     lapic.writeX2Icr(lo, hi);
     if (fastpathIcrWrite === 'split') trace.apic(vcpu, true, APIC_ICR, command, 0);
     if (fastpathIcrWrite === 'x2apic') trace.apic(vcpu, true, APIC_ICR, command, hi);
   }
 
+  private traceFastpath(trace: Observation, vcpu: KvmVcpu, msr: number, lo: number, hi: number): void {
+    trace.msr(vcpu, true, msr, lo, hi, false);
+    if (this.exitTracedFirst) return;
+    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+    this.traceWrmsrExit(vcpu);
+  }
+
+  /** Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed. */
+  private endFastpath(vcpu: KvmVcpu, deadline: boolean): void {
+    const { lapic, pv, stat } = vcpu;
+    if (pv.eoiPending && !this.exitTracedFirst) syncPvEoi(this, vcpu);
+    this.skip(vcpu);
+    const requested = lapic.requestEvent || (deadline && lapic.timer.pending);
+    const reenters = (this.reentersGuest || deadline) && !requested;
+    if (this.trace !== null) {
+      const handled = this.era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
+      this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
+    }
+    if (!reenters || this.era.reentryCounted) stat.exits++;
+    if (pv.eoiPending && !reenters) syncPvEoi(this, vcpu);
+  }
+
   /** kvm_exit of a WRMSR. */
   private traceWrmsrExit(vcpu: KvmVcpu): void {
-    this.trace?.exit(vcpu, X.EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
+    this.trace?.exit(vcpu, EXIT_WRMSR, this.vendor === 'amd' ? 1n : 0n, 0n, 0);
   }
 
   /** A WRMSR that the hardware may perform without an exit, or with one of its own. */
@@ -1269,7 +1337,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private rdmsr(vcpu: KvmVcpu, exit: RdmsrExit): number {
     const { state } = vcpu;
     if (this.assist !== null && this.assistedRdmsr(this.assist, vcpu, exit.msr)) return this.skipSilently(vcpu);
-    this.leave(vcpu, X.EXIT_RDMSR, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_RDMSR);
     const ok = this.readMsr(vcpu, exit.msr, false);
     this.trace?.msr(vcpu, false, exit.msr, ok ? this.dataLo : 0, ok ? this.dataHi : 0, !ok);
     if (!ok) {
@@ -1332,7 +1400,7 @@ export class Kvm implements HypercallContext, MsrContext {
     }
     this.trace?.ipi(vcpu, command, hi);
     lapic.writeX2Icr(lo, hi);
-    this.router.route(lapic, command, hi >>> 0);
+    this.router.route(lapic, command, hi);
     if (era.icrTracedAfterSend) this.trace?.apic(vcpu, true, APIC_ICR, command, hi);
     return true;
   }
@@ -1391,15 +1459,23 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
   deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
-    const { trace } = this;
-    // A host call has no vCPU thread: the event names the target.
-    if (trace !== null) trace.accept(this.running?.index ?? target.index, target, mode, vector, trigger);
     this.messages++;
-    if (mode <= MODE_LOWEST && this.assist?.active) return this.post(this.assist, target, mode, vector, level, trigger);
-    const accepted = target.accept(mode, vector, level, trigger);
-    this.accepted += accepted;
-    if (accepted !== 0) this.kick(this.vcpus[target.index]);
-    return accepted;
+    if (!this.plain) return this.deliverSpecially(target, mode, vector, level, trigger);
+    if (target.accept(mode, vector, level, trigger) === 0) return 0;
+    this.accepted++;
+    this.kick(this.vcpus[target.index]);
+    return 1;
+  }
+
+  private deliverSpecially(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
+    const { assist } = this;
+    // A host call has no vCPU thread: the event names the target.
+    this.trace?.accept(this.running?.index ?? target.index, target, mode, vector, trigger);
+    if (assist?.active && mode <= MODE_LOWEST) return this.post(assist, target, mode, vector, level, trigger);
+    if (target.accept(mode, vector, level, trigger) === 0) return 0;
+    this.accepted++;
+    this.kick(this.vcpus[target.index]);
+    return 1;
   }
 
   /** Delivery with hardware help: a sleeper wakes, a vCPU in the guest takes the interrupt without leaving it. */
@@ -1451,7 +1527,7 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- other exits ----
 
   private hlt(vcpu: KvmVcpu): number {
-    this.leave(vcpu, X.EXIT_HLT, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_HLT);
     vcpu.stat.halt_exits++;
     this.skip(vcpu);
     // Without a local APIC in the kernel user space does the waiting.
@@ -1464,7 +1540,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private cpuid(vcpu: KvmVcpu): number {
     const { state, lapic } = vcpu;
-    this.leave(vcpu, X.EXIT_CPUID, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_CPUID);
     const func = state.lo(R_RAX) >>> 0;
     const index = state.lo(R_RCX) >>> 0;
     const leaf = cpuid(
@@ -1491,13 +1567,17 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private io(vcpu: KvmVcpu, exit: IoExit): number {
-    const { port, size, direction, string } = exit;
-    const input = direction === 'in';
-    // VMX exit qualification (SDM vol. 3, table 28-5); SVM EXITINFO1 (APM vol. 2, 15.10.2).
-    const vmx = BigInt((size - 1) | (input ? 8 : 0) | (string ? 16 : 0)) | (BigInt(port) << 16n);
-    const svm = BigInt((input ? 1 : 0) | (string ? 4 : 0) | (size << 4)) | (BigInt(port) << 16n);
-    this.leave(vcpu, X.EXIT_IO, this.vendor === 'intel' ? vmx : svm, 0n, 0);
+    if (this.trace === null) this.leave(vcpu, EXIT_IO);
+    else this.leaveWith(vcpu, EXIT_IO, this.ioQualification(exit), 0n, 0);
     return this.accessPort(vcpu, exit);
+  }
+
+  /** VMX exit qualification (SDM vol. 3, table 28-5); SVM EXITINFO1 (APM vol. 2, 15.10.2). */
+  private ioQualification({ port, size, direction, string }: IoExit): bigint {
+    const input = direction === 'in';
+    const vmx = (size - 1) | (input ? 8 : 0) | (string ? 16 : 0);
+    const svm = (input ? 1 : 0) | (string ? 4 : 0) | (size << 4);
+    return BigInt(this.vendor === 'intel' ? vmx : svm) | (BigInt(port) << 16n);
   }
 
   /** KVM_EXIT_IO. */
@@ -1539,8 +1619,8 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private leaveNestedPageFault(vcpu: KvmVcpu, gpa: bigint, write: boolean): void {
     // VMX exit qualification (SDM vol. 3, table 28-7); SVM EXITINFO1 is a page-fault error code (APM vol. 2, 15.25.6).
-    if (this.vendor === 'intel') this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x182n : 0x181n, 0n, 0);
-    else this.leave(vcpu, X.EXIT_NESTED_PAGE_FAULT, write ? 0x1_0000_0006n : 0x1_0000_0004n, gpa, 0);
+    if (this.vendor === 'intel') this.leaveWith(vcpu, EXIT_NESTED_PAGE_FAULT, write ? 0x182n : 0x181n, 0n, 0);
+    else this.leaveWith(vcpu, EXIT_NESTED_PAGE_FAULT, write ? 0x1_0000_0006n : 0x1_0000_0004n, gpa, 0);
   }
 
   /** The APIC page, or KVM_EXIT_MMIO. */
@@ -1632,7 +1712,7 @@ export class Kvm implements HypercallContext, MsrContext {
       return this.skipSilently(vcpu);
     }
     if (intel) this.skip(vcpu);
-    this.leave(vcpu, X.EXIT_TPR_BELOW_THRESHOLD, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_TPR_BELOW_THRESHOLD);
     if (!intel) {
       this.trace?.emit({ event: 'kvm_cr', vcpu: vcpu.index, write: true, cr: 8, value: BigInt(level) });
       this.skip(vcpu);
@@ -1658,7 +1738,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private monitorMwait(vcpu: KvmVcpu, kind: number): number {
-    this.leave(vcpu, kind, 0n, 0n, 0);
+    this.leave(vcpu, kind);
     if (this.era.mwaitQuirk && (this.disabledQuirks & QUIRK_MWAIT_NEVER_UD) !== 0) {
       this.queueException(vcpu, VECTOR_UD);
       return NEXT;
@@ -1669,7 +1749,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** __kvm_set_xcr: x87 state cannot be disabled, and there is no other than x87, SSE and PKRU. */
   private xsetbv(vcpu: KvmVcpu): number {
     const { state } = vcpu;
-    this.leave(vcpu, X.EXIT_XSETBV, 0n, 0n, 0);
+    this.leave(vcpu, EXIT_XSETBV);
     const value = state.lo(R_RAX);
     const valid = state.lo(R_RDX) === 0 && (value & ~XCR0_SUPPORTED) === 0 && (value & XCR0_X87) !== 0;
     if (state.cpl !== 0 || state.lo(R_RCX) !== 0 || !valid) {
@@ -1705,7 +1785,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private leaveException(vcpu: KvmVcpu, vector: number): void {
     const info = this.vendor === 'intel' ? (INFO_EXCEPTION | vector) >>> 0 : 0;
-    this.leave(vcpu, X.EXIT_EXCEPTION, 0n, 0n, info);
+    this.leaveWith(vcpu, EXIT_EXCEPTION, 0n, 0n, info);
   }
 
   /**
