@@ -214,6 +214,7 @@ export interface KvmState {
   readonly clock: VirtualClock;
   readonly pvVm: Readonly<PvVm>;
   readonly messages: number;
+  readonly stirred: Uint32Array;
   readonly accepted: number;
   readonly lastRun: KvmVcpu | null;
   readonly yieldRequested: boolean;
@@ -246,6 +247,11 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly irqchip: Irqchip | null;
   /** Interrupt messages given to local APICs so far. */
   messages = 0;
+  /**
+   * Bit n: vCPU n may have become runnable since whoever reads this cleared the bit, by what another vCPU, a device or time did. What user
+   * space does to a vCPU does not show here.
+   */
+  readonly stirred: Uint32Array;
   /** Those that were accepted. */
   private accepted = 0;
 
@@ -315,6 +321,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
     const ids = checkedIds(options.apicIds, cpu.vcpuCount, era);
     const lint0Reenabled = (this.disabledQuirks & QUIRK_LINT0_REENABLED) === 0;
+    this.stirred = new Uint32Array((ids.length + 31) >> 5);
     this.vcpus = ids.map((vcpuId, index) => {
       const state = cpu.vcpu(index);
       state.reset('reset', signature(cpu.vendor));
@@ -384,6 +391,7 @@ export class Kvm implements HypercallContext, MsrContext {
       writeApicRegister: (vcpu, offset, value) => this.writeApicRegister(vcpu, offset, value),
       countMessages: (count) => {
         this.messages += count;
+        this.stirred.fill(0xffffffff);
       },
       wakeUp: (vcpu) => this.wakeUp(vcpu),
       kickOut: (vcpu) => this.kickOut(vcpu),
@@ -419,6 +427,7 @@ export class Kvm implements HypercallContext, MsrContext {
     clock.assign(this.clock);
     return {
       ...{ clock, messages, accepted, lastRun, yieldRequested, result, hostBug, dataLo, dataHi },
+      stirred: this.stirred.slice(),
       vcpus: this.vcpus.map((vcpu) => vcpu.copy()),
       pvVm: { ...this.pvVm },
       router: this.router.save(),
@@ -437,6 +446,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.pvVm.oldKvmclock = state.pvVm.oldKvmclock;
     this.pvVm.masterNs = state.pvVm.masterNs;
     this.messages = state.messages;
+    this.stirred.set(state.stirred);
     this.accepted = state.accepted;
     this.lastRun = state.lastRun;
     this.yieldRequested = state.yieldRequested;
@@ -815,6 +825,7 @@ export class Kvm implements HypercallContext, MsrContext {
         continue;
       }
       const vcpu = this.vcpus[timer.index];
+      this.stir(vcpu);
       const again = vcpu.lapic.timer.pending;
       vcpu.lapic.timer.expire();
       if (vcpu.mode === IN_GUEST) {
@@ -1491,6 +1502,7 @@ export class Kvm implements HypercallContext, MsrContext {
     const accepted = assist.accept(target, thread, mode, vector, level, trigger);
     this.accepted += accepted;
     const vcpu = this.vcpus[target.index];
+    this.stir(vcpu);
     if (accepted !== 0 && vcpu.blocked) this.wakeUp(vcpu);
     return accepted;
   }
@@ -1505,11 +1517,17 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
   private kick(target: KvmVcpu): void {
+    this.stir(target);
     if (target.blocked) this.wakeUp(target);
     else this.kickOut(target);
   }
 
+  private stir({ index }: KvmVcpu): void {
+    this.stirred[index >> 5] |= 1 << (index & 31);
+  }
+
   private wakeUp(target: KvmVcpu): void {
+    this.stir(target);
     target.stat.halt_wakeup++;
     this.wake(target);
   }

@@ -399,6 +399,7 @@ class Machine implements Vm {
   #loop(budget: number): RunEnd {
     this.#board.exitStatus = -1;
     this.#pristine = false;
+    this.#scheduler.lookAround();
     let left = budget;
     for (;;) {
       if (left <= 0) return { kind: 'budget', steps: budget };
@@ -410,7 +411,7 @@ class Machine implements Vm {
         left -= Math.max(1, this.#cost(next) - before);
         continue;
       }
-      const index = this.#scheduler.pick(this.#runnable);
+      const index = this.#scheduler.pick(this.#runnable, this.#kvm.stirred);
       if (index < 0) {
         // Time jumps to the next timer; a jump costs what an exit costs, so that idling for ever ends, too.
         if (!this.#kvm.sleepUntilTimer()) return { kind: 'halted' };
@@ -489,6 +490,7 @@ class Machine implements Vm {
     for (let index = 0; index < this.options.vcpus; index++) this.#kvm.resetVcpu(index);
     setRealEntry(this.#cpu.vcpu(0), vector);
     board.firmware();
+    this.#scheduler.lookAround();
   }
 
   /** A vCPU spins while nobody else runs: on a PC, where time is modelled, it passes until something happens. */

@@ -40,6 +40,42 @@ describe('Scheduler', () => {
     expect(picks(1, 4, 1, () => false)).toEqual([-1]);
   });
 
+  it('looks at sleepers again only when something has happened to them', () => {
+    const asked: number[] = [];
+    const awake = new Set([1, 40, 77]);
+    const scheduler = new Scheduler(1, 80);
+    const stirred = new Uint32Array(3);
+    scheduler.lookAround();
+    const pick = (): number => {
+      asked.length = 0;
+      return scheduler.pick((index) => asked.push(index) > 0 && awake.has(index), stirred);
+    };
+    const picked = (): number[] => [...new Set(Array.from({ length: 50 }, pick))].sort((a, b) => a - b);
+    expect(picked()).toEqual([1, 40, 77]);
+    expect(asked.length).toBe(1);
+    awake.delete(40);
+    expect(picked()).toEqual([1, 77]);
+    awake.add(2);
+    expect(picked()).toEqual([1, 77]);
+    stirred[0] = 1 << 2;
+    expect(picked()).toEqual([1, 2, 77]);
+    expect([...stirred]).toEqual([0, 0, 0]);
+    awake.add(63);
+    scheduler.lookAround();
+    expect(picked()).toEqual([1, 2, 63, 77]);
+  });
+
+  it.each([1, 31, 32, 33, 255])('picks of %i vCPUs whom a search of all of them would have found', (count) => {
+    let turn = 0;
+    const sleepy = (index: number): boolean => ((index * 7 + turn) % 5) % 3 !== 0;
+    const everybody = new Uint32Array((count + 31) >> 5);
+    const [one, other] = [new Scheduler(9, count), new Scheduler(9, count)];
+    for (turn = 0; turn < 500; turn++) {
+      everybody.fill(0xffffffff);
+      expect(one.pick(sleepy, everybody)).toBe(other.pick(sleepy));
+    }
+  });
+
   it('keeps slices between the shortest and twice the longest power of two', () => {
     const scheduler = new Scheduler(5, 2);
     const slices = Array.from({ length: 2000 }, () => scheduler.slice());

@@ -37,6 +37,8 @@ export class Scheduler {
   readonly #random: Random;
   readonly #count: number;
   #last: number;
+  /** Bit n: vCPU n was not found asleep the last time anybody looked, or may have woken up since. */
+  readonly #maybe: Uint32Array;
   #schedule: Schedule;
   /** The turn of the schedule that is under way, and how many of its steps have been made or skipped. */
   #turn = 0;
@@ -47,6 +49,7 @@ export class Scheduler {
     this.#random = new Random(seed);
     this.#count = vcpus;
     this.#last = vcpus - 1;
+    this.#maybe = new Uint32Array((vcpus + 31) >> 5);
     this.#schedule = schedule;
   }
 
@@ -61,6 +64,7 @@ export class Scheduler {
   assign(from: Scheduler): void {
     this.#random.assign(from.#random);
     this.#last = from.#last;
+    this.#maybe.set(from.#maybe);
     this.#schedule = from.#schedule;
     this.#turn = from.#turn;
     this.#made = from.#made;
@@ -106,16 +110,40 @@ export class Scheduler {
     return false;
   }
 
-  /** The vCPU that runs next, or -1 if none is runnable. */
-  pick(isRunnable: (index: number) => boolean): number {
+  /** Whoever slept may be awake now, whatever `stirred` says at the next `pick`. */
+  lookAround(): void {
+    this.#maybe.fill(0xffffffff);
+  }
+
+  /**
+   * The vCPU that runs next, or -1 if none is runnable. A vCPU that was found asleep is not looked at again, however many there are, until
+   * its bit in `stirred` says that something happened to it; the bits are cleared. Without `stirred` everybody is looked at.
+   */
+  pick(isRunnable: (index: number) => boolean, stirred?: Uint32Array): number {
     const r = this.#random.next();
     // One turn in four starts its search anywhere, the others behind the vCPU that ran last.
     const first = (r & 3) === 0 ? (r >>> 2) % this.#count : (this.#last + 1) % this.#count;
-    for (let i = 0; i < this.#count; i++) {
-      const index = (first + i) % this.#count;
-      if (isRunnable(index)) {
-        this.#last = index;
-        return index;
+    if (stirred === undefined) this.lookAround();
+    else {
+      for (let word = 0; word < stirred.length; word++) {
+        this.#maybe[word] |= stirred[word];
+        stirred[word] = 0;
+      }
+    }
+    let index = this.#search(first, this.#count, isRunnable);
+    if (index < 0) index = this.#search(0, first, isRunnable);
+    if (index >= 0) this.#last = index;
+    return index;
+  }
+
+  /** The first runnable vCPU from `from` to before `end`, or -1. */
+  #search(from: number, end: number, isRunnable: (index: number) => boolean): number {
+    for (let base = from & ~31, mask = -1 << (from & 31); base < end; base += 32, mask = -1) {
+      for (let rest = this.#maybe[base >> 5] & mask; rest !== 0; rest &= rest - 1) {
+        const index = base + 31 - Math.clz32(rest & -rest);
+        if (index >= end) return -1;
+        if (isRunnable(index)) return index;
+        this.#maybe[base >> 5] &= ~(1 << (index & 31));
       }
     }
     return -1;
