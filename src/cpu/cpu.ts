@@ -28,6 +28,20 @@ export interface CpuOptions {
   readonly memory: number;
   /** Decides which of VMCALL and VMMCALL exits and which raises #UD. */
   readonly vendor: Vendor;
+  /**
+   * Whether hot guest code is translated to WebAssembly; 'force': all code, when control first comes to it. Nothing but speed depends on
+   * it. Default: KVMSCOPE_JIT from the environment (0, 1, force), else true.
+   */
+  readonly tier2?: Tier2;
+}
+
+/** Whether hot code is translated to WebAssembly; 'force': all code, at once. */
+export type Tier2 = boolean | 'force';
+
+/** What KVMSCOPE_JIT in the environment says: 0 (false), force; otherwise true. */
+export function defaultTier2(): Tier2 {
+  const value = process.env.KVMSCOPE_JIT;
+  return value === 'force' ? 'force' : value !== '0';
 }
 
 /** Who executed the steps of an engine that shares the work with the core. */
@@ -53,6 +67,8 @@ export interface Cpu {
   run(index: number, budget: number): Exit;
   /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */
   memoryWritten(address: number, length: number): void;
+  /** Whether it translates hot code; an engine that never does has no such property. */
+  readonly tier2?: Tier2;
   /** The engine can run nothing any more. */
   readonly failed?: boolean;
   /** Of an engine that shares the work: what executed how many steps since the last call. */

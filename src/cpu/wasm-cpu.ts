@@ -10,17 +10,20 @@ import {
   type CpuOptions,
   type CpuSnapshot,
   type CpuState,
+  defaultTier2,
   MAX_MEMORY,
   MAX_VCPUS,
   MAXLINADDR,
   MAXPHYADDR,
+  type Tier2,
   type Vendor,
 } from './cpu.ts';
 import type { Exit, ExitReason, PlainExit } from './exit.ts';
+import { Tier, type TierCore, type TierStatistics } from './jit/tier.ts';
 import { REGISTERS, type RegisterInfo } from './registers.ts';
 import { type SnapshotCore, Snapshots } from './snapshots.ts';
 
-interface CoreExports extends SnapshotCore {
+interface CoreExports extends SnapshotCore, TierCore {
   setup(vcpus: number, ram: number): number;
   resetCode(): void;
   ramBase(): number;
@@ -451,6 +454,8 @@ export class WasmCpu implements Cpu {
   private readonly wasm: WebAssembly.Memory;
   private readonly states: WasmCpuState[];
   private readonly snapshots: Snapshots;
+  readonly tier2: Tier2;
+  #tier: Tier | undefined;
   /** PAGE_* bits by frame. */
   private readonly attributes: Uint8Array;
 
@@ -469,9 +474,17 @@ export class WasmCpu implements Cpu {
     this.vcpuCount = vcpus;
     this.vendor = vendor;
     this.wasm = new WebAssembly.Memory({ initial: 2, maximum: 65536 });
+    const table = new WebAssembly.Table({ initial: 16, element: 'anyfunc' });
+    const tiered = options.tier2 ?? defaultTier2();
+    this.tier2 = tiered;
     const instance = new WebAssembly.Instance(compiled, {
       env: {
         memory: this.wasm,
+        table,
+        hot: (frame: number, offset: number, count: number) => {
+          this.#tier ??= new Tier(this.core, this.wasm, table, tiered === 'force');
+          this.#tier.hot(frame >>> 0, offset, count >>> 0);
+        },
         keepPage: (frame: number) => (stored === null ? this.snapshots.keep(frame >>> 0) : stored(frame >>> 0)),
         abort: () => {
           throw new Error('the CPU core aborted');
@@ -492,6 +505,7 @@ export class WasmCpu implements Cpu {
     }
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
+    if (tiered) this.core.setHeatMask(Tier.mask(tiered === 'force'));
     this.snapshots = new Snapshots(this.core, this.memory, vcpus);
     this.attributes = new Uint8Array(this.wasm.buffer, this.core.pageAttributes() >>> 0, memory / 4096);
     this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));
@@ -522,6 +536,11 @@ export class WasmCpu implements Cpu {
       state.set(L.S_RANDOM, state.index, 0);
       state.reset('reset', 0);
     }
+  }
+
+  /** What the second tier has done so far; undefined if nothing was hot. */
+  get tier2Statistics(): TierStatistics | undefined {
+    return this.#tier?.statistics;
   }
 
   vcpu(index: number): WasmCpuState {

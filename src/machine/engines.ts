@@ -2,7 +2,7 @@
  * Engines for VMs. An engine reserves gigabytes of address space, so that used ones are kept for the next VM of the same shape
  * instead of being made anew; `Machine` wipes RAM and registers before it uses one.
  */
-import { type Cpu, type CpuOptions, type EngineKind, UNICORN_MAX_MEMORY } from '../cpu/cpu.ts';
+import { type Cpu, type CpuOptions, defaultTier2, type EngineKind, UNICORN_MAX_MEMORY } from '../cpu/cpu.ts';
 
 /** Idle engines that are kept, over all shapes, and the RAM they may hold together. */
 const IDLE_LIMIT = 8;
@@ -15,8 +15,8 @@ interface Idle {
 
 const idle: Idle[] = [];
 
-const keyOf = (kind: EngineKind, { vcpus, memory, vendor }: CpuOptions): string =>
-  `${kind}/${vcpus}/${memory}/${vendor}`;
+const keyOf = (kind: EngineKind, { vcpus, memory, vendor, tier2 = defaultTier2() }: CpuOptions): string =>
+  `${kind}/${vcpus}/${memory}/${vendor}/${tier2}`;
 
 /** Why an engine cannot run a VM of this shape at all, in some words; undefined: it can. */
 export function engineLacks(kind: EngineKind, options: CpuOptions): string | undefined {
@@ -49,7 +49,9 @@ export async function acquireEngine(
 /** Keeps an engine for the next VM; drops the one idle for longest when there are too many. */
 export function releaseEngine(cpu: Cpu, kind: EngineKind = 'core'): void {
   if (cpu.failed) return;
-  idle.push({ key: keyOf(kind, { vcpus: cpu.vcpuCount, memory: cpu.memory.length, vendor: cpu.vendor }), cpu });
+  const { vcpuCount: vcpus, vendor, tier2 } = cpu;
+  const shape = { vcpus, memory: cpu.memory.length, vendor, ...(tier2 === undefined ? {} : { tier2 }) };
+  idle.push({ key: keyOf(kind, shape), cpu });
   const bytes = () => idle.reduce((sum, entry) => sum + entry.cpu.memory.length, 0);
   while (idle.length > IDLE_LIMIT || (idle.length > 1 && bytes() > IDLE_BYTES)) idle.shift();
 }

@@ -32,7 +32,7 @@ import {
 } from './boot-state.ts';
 import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
-import { resolveBudget, resolveOptions, resolveSchedule, resolveSeed, resolveSteps } from './options.ts';
+import { resolveBudget, resolveOptions, resolveSchedule, resolveSeed, resolveSteps, resolveTier2 } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
 import { MachineSnapshot } from './snapshot.ts';
@@ -64,7 +64,8 @@ export interface VmOptions extends MachineOptions {
 /** Makes a virtual machine. Throws KvmscopeError('usage' or 'memory') for options that make no sense. */
 export async function createVm(options: VmOptions = {}): Promise<Vm> {
   const resolved = resolveOptions(options);
-  const shape: CpuOptions = { vcpus: resolved.vcpus, memory: resolved.memory, vendor: resolved.vendor };
+  const { vcpus, memory, vendor } = resolved;
+  const shape: CpuOptions = { vcpus, memory, vendor, tier2: resolveTier2(options.tier2) };
   const given = options.cpu;
   if (given === undefined) {
     const { cpu, fresh } = await acquireEngine(shape, resolved.engine);

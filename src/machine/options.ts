@@ -1,5 +1,5 @@
 /** Checks machine options and fills in defaults: every mistake is one KvmscopeError with one line. */
-import { ENGINES, MAX_MEMORY, MAX_VCPUS } from '../cpu/cpu.ts';
+import { defaultTier2, ENGINES, MAX_MEMORY, MAX_VCPUS, type Tier2 } from '../cpu/cpu.ts';
 import { FEATURES, findFeatures } from '../cpu/features.ts';
 import { KvmscopeError } from '../errors.ts';
 import { resolveEra } from '../kvm/eras.ts';
@@ -43,6 +43,12 @@ export const resolveBudget = (budget: number): number =>
 export const resolveSchedule = (schedule: string | Schedule, vcpus: number): Schedule =>
   checkSchedule(typeof schedule === 'string' ? parseSchedule(schedule) : schedule, vcpus);
 export const resolveSteps = (steps: number): number => integer('steps', steps, 1, Number.MAX_SAFE_INTEGER);
+
+/** Not a property of the machine: nothing in a run depends on it. */
+export function resolveTier2(tier2: Tier2 = defaultTier2()): Tier2 {
+  if (typeof tier2 === 'boolean' || tier2 === 'force') return tier2;
+  throw wrong(`tier2 must be true, false or 'force', not ${JSON.stringify(tier2)}`);
+}
 
 /** Options with every default filled in; KvmscopeError('usage' or 'memory') for what makes no sense. */
 export function resolveOptions(options: MachineOptions): ResolvedMachineOptions {

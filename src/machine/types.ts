@@ -1,5 +1,5 @@
 /** How a virtual machine is set up and what a run of it yields. */
-import type { EngineKind, EngineShare, Vendor } from '../cpu/cpu.ts';
+import type { EngineKind, EngineShare, Tier2, Vendor } from '../cpu/cpu.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';
 import type { ApicvMode, ExitRecord, MpState, VcpuCounters } from '../kvm/types.ts';
 import type { Schedule } from './schedule.ts';
@@ -44,6 +44,11 @@ export interface MachineOptions {
   readonly vendor?: Vendor;
   /** What executes guest code: `core` (default), or `unicorn` for a unicorn.js module that is installed. */
   readonly engine?: EngineKind;
+  /**
+   * Whether the core translates hot guest code to WebAssembly; 'force': all code, when control first comes to it. Nothing but speed
+   * depends on it. Default: KVMSCOPE_JIT of the environment (0, 1, force), else true.
+   */
+  readonly tier2?: Tier2;
   readonly seed?: number;
   /** Which vCPUs make the first steps of a run, one after the other (`schedule.ts`); then the seed decides. Default none. */
   readonly schedule?: string | Schedule;

@@ -99,7 +99,7 @@ export interface Vm {
 
 /** MachineOptions with every default filled in. */
 export type ResolvedMachineOptions = Readonly<
-  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode' | 'onConsole' | 'schedule'>> & {
+  Required<Omit<MachineOptions, 'apicIds' | 'pvFeatures' | 'mode' | 'onConsole' | 'schedule' | 'tier2'>> & {
     mode: StartMode;
     schedule: Schedule;
     apicIds?: readonly number[];

@@ -58,7 +58,14 @@ export class Core {
       throw new Error('the CPU core aborted');
     };
     const instance = new WebAssembly.Instance(coreModule(), {
-      env: { memory: this.memory, abort, keepPage: () => {}, ...imports },
+      env: {
+        memory: this.memory,
+        table: new WebAssembly.Table({ initial: 16, element: 'anyfunc' }),
+        abort,
+        keepPage: () => {},
+        hot: () => {},
+        ...imports,
+      },
     });
     this.exports = instance.exports as unknown as CoreExports;
     this.exports.setup(1, MAX_RAM);

@@ -6,7 +6,7 @@
  *     0x7f00 stack in real mode   0x1f000 kernel stack   0x27000 user stack   0x2f000 stack 0 of the TSS   0x37000 stack 1 (IST1)
  *     0x40000 PML4, PDPT, PD, PT (4 KiB pages, first 2 MiB)   0x44000 PAE PDPT   0x45000 PAE PD   0x46000 32-bit PD   0x47000 its PT
  */
-import type { Cpu, CpuState, Vendor } from '../../src/cpu/cpu.ts';
+import type { Cpu, CpuState, Tier2, Vendor } from '../../src/cpu/cpu.ts';
 import type { Exit } from '../../src/cpu/exit.ts';
 import { registerByName } from '../../src/cpu/registers.ts';
 import { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
@@ -220,11 +220,13 @@ export class Bare {
 export interface BareOptions {
   readonly vendor?: Vendor;
   readonly cpl?: 0 | 3;
+  readonly tier2?: Tier2;
 }
 
 /** A vCPU in this mode at this privilege level, IF clear. */
-export async function bare(mode: Mode, { vendor = 'intel', cpl = 0 }: BareOptions = {}): Promise<Bare> {
-  const b = new Bare(await WasmCpu.create({ vcpus: 1, memory: 0x200000, vendor }), mode);
+export async function bare(mode: Mode, { vendor = 'intel', cpl = 0, tier2 }: BareOptions = {}): Promise<Bare> {
+  const shape = { vcpus: 1, memory: 0x200000, vendor, ...(tier2 === undefined ? {} : { tier2 }) };
+  const b = new Bare(await WasmCpu.create(shape), mode);
   b.state.reset('reset', 0);
   for (let vector = 0; vector < 256; vector++) b.cpu.memory[HANDLERS + vector * 16] = 0xf4;
 

@@ -4,27 +4,27 @@
 import { BRK_LOOKUP, setBrk } from './state';
 import { PAGE_CODE, STATE_STRIDE } from './layout';
 import {
-  arena, arenaEnd, codeMap, pageAttr, pagePool, pagePoolEnd, ramSize, stateBase, vcpuCount,
+  arena, arenaEnd, codeMap, drops, pageAttr, pagePool, pagePoolEnd, ramSize, stateBase, tiers, vcpuCount,
 } from './memory';
 import { watchWrites } from './mmu';
-import { REC_BYTES } from './record';
+import { PAGE_BITMAP, PAGE_BYTES, PAGE_CELL, PAGE_NEXT_FREE, PAGE_RECORDS, REC_BYTES } from './record';
 import { touch } from './snapshot';
-
-// Decoded page: {u32 address of its code map cell, u32 next free, bitmap of 4096 bits, 4096 record pointers}.
-const PAGE_CELL: usize = 0;
-const PAGE_NEXT_FREE: usize = 4;
-const PAGE_BITMAP: usize = 16;
-const PAGE_RECORDS: usize = PAGE_BITMAP + 512;
-export const PAGE_BYTES: usize = PAGE_RECORDS + 4096 * 4;
 
 let arenaNext: usize = 0;
 let poolNext: usize = 0;
 let freeList: usize = 0;
 
 export function resetCodeCache(): void {
+  if (arenaNext) memory.fill(tiers, 0, tierOf(arenaNext) - tiers);
   arenaNext = arena;
   poolNext = pagePool;
   freeList = 0;
+}
+
+/** A record's tier word: {u16 times that control came to it, u16 table slot of compiled code that starts there}. */
+// @ts-ignore: decorator
+@inline export function tierOf(record: usize): usize {
+  return tiers + ((record - arena) >> 3);
 }
 
 /** Raised when records are recycled: pointers to them from before are void. */
@@ -87,6 +87,10 @@ export function enterRecord(page: usize, offset: i32, length: i32, record: usize
   }
 }
 
+/** True if `count` more records fit without a flush. */
+export function roomFor(count: i32): bool {
+  return arenaNext + <usize>count * REC_BYTES <= arenaEnd;
+}
 /** Room for `count` consecutive records; flushes when the arena is full (the caller must look its page up again). */
 export function reserveRecords(count: i32): bool {
   if (arenaNext + <usize>count * REC_BYTES <= arenaEnd) return true;
@@ -121,6 +125,8 @@ export function codeWritten(address: u64, size: i32): void {
       store<u32>(page, 0, PAGE_CELL);
       store<u32>(page, <u32>freeList, PAGE_NEXT_FREE);
       freeList = page;
+      const times = load<u8>(drops + frame);
+      if (times < 255) store<u8>(drops + frame, times + 1);
       setBrk(BRK_LOOKUP);
     }
   }
@@ -138,6 +144,7 @@ export function memoryWritten(address: u32, length: u32): void {
     const next = min<u64>((at | 0xfff) + 1, end);
     touch(<usize>(at >> 12));
     if (load<u8>(pageAttr + <usize>(at >> 12)) & PAGE_CODE) codeWritten(at, <i32>(next - at));
+    store<u8>(drops + <usize>(at >> 12), 0);
     at = next;
   }
 }

@@ -71,7 +71,7 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   let sizePrefix = false;
   let addressSize = codeMode;
   let rex: u32 = 0;
-  let recFlags: u8 = 0;
+  let recFlags: u32 = 0;
   let segment: i32 = -1;
   let opcode: u32;
   for (;;) {
@@ -258,7 +258,7 @@ export function decode(record: usize, at: usize, available: i32): i32 {
     if (addressSize == 2 && segment < SEG_FS && !ripRelative) recFlags |= REC_SIMPLE;
   }
   if (flags & F_END || handler == H_UD) recFlags |= REC_END;
-  recFlags |= <u8>(addressSize << REC_ASIZE_SHIFT);
+  recFlags |= addressSize << REC_ASIZE_SHIFT;
   if (long && segment < SEG_FS) segment = defaultSegment;
 
   const length = <i32>(cursor - at);
@@ -270,7 +270,7 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   store<u8>(record, index, REC_INDEX);
   store<u8>(record, scale, REC_SCALE);
   store<u8>(record, <u8>segment, REC_SEG);
-  store<u8>(record, recFlags, REC_FLAGS);
+  store<u8>(record, <u8>recFlags, REC_FLAGS);
   store<u8>(record, load<u8>(entry, 2), REC_SUB);
   store<i32>(record, displacement, REC_DISP);
   store<i64>(record, immediate, REC_IMM);
@@ -278,18 +278,18 @@ export function decode(record: usize, at: usize, available: i32): i32 {
   store<u8>(record, <u8>(vvvv * 8), REC_V);
   store<u16>(record, <u16>handler, REC_HANDLER);
   store<u8>(record, <u8>regNumber, REC_REG);
-  let more: u8 = 0;
+  let more: u32 = 0;
   if (flags & F_X87) more |= MORE_X87;
   if (flags & F_MMX) more |= MORE_MMX;
   if (flags & F_SSE) more |= MORE_SSE;
   if (flags & F_UNALIGNED) more |= MORE_UNALIGNED;
-  store<u8>(record, more, REC_MORE);
+  store<u8>(record, <u8>more, REC_MORE);
   store<u16>(record, <u16>fastForm(record, handler, size, recFlags), REC_OP);
   return length;
 }
 
 /** The dispatch number: a fast form if there is one, else OP_GENERIC. May normalise the immediate. */
-function fastForm(record: usize, handler: i32, size: i32, flags: u8): i32 {
+function fastForm(record: usize, handler: i32, size: i32, flags: u32): i32 {
   const memory = (flags & REC_MEM) != 0;
   const simple = (flags & REC_SIMPLE) != 0;
   const sub = <i32>load<u8>(record, REC_SUB);

@@ -13,6 +13,10 @@ export const CC_LOGIC: i32 = 3;
 /** src = CF before the operation. */
 export const CC_INC: i32 = 4;
 export const CC_DEC: i32 = 5;
+/** SF, ZF and PF of dst; src = CF, AF and OF as RFLAGS has them. */
+export const CC_BITS: i32 = 6;
+/** Left behind by compiled code only, and not for long: src = all arithmetic flags as RFLAGS has them. */
+export const CC_VALUE: i32 = 7;
 
 // @ts-ignore: decorator
 @inline export function setCc(op: i32, sizeLog2: i32, dst: u64, src: u64): void {
@@ -47,6 +51,9 @@ export function carry(): u64 {
     case CC_INC:
     case CC_DEC:
       return reg(S_CC_SRC);
+    case CC_BITS:
+    case CC_VALUE:
+      return reg(S_CC_SRC) & FLAG_CF;
     default:
       return reg(R_RFLAGS) & FLAG_CF;
   }
@@ -55,6 +62,7 @@ export function carry(): u64 {
 /** The arithmetic flags of the pending lazy operation. */
 function lazyArith(op: i32): u64 {
   const size = op & 3;
+  if (op >> 2 == CC_VALUE) return reg(S_CC_SRC);
   const dst = toTop(reg(S_CC_DST), size);
   let flags: u64 = 0;
   if (dst == 0) flags |= FLAG_ZF;
@@ -90,6 +98,9 @@ function lazyArith(op: i32): u64 {
       flags |= reg(S_CC_SRC);
       if (dst == toTop((((<u64>1) << (8 << size) - 1) - 1), size)) flags |= FLAG_OF;
       if ((reg(S_CC_DST) & 0xf) == 0xf) flags |= FLAG_AF;
+      break;
+    case CC_BITS:
+      flags |= reg(S_CC_SRC);
       break;
   }
   return flags;
@@ -127,7 +138,7 @@ export function resultFlags(value: u64, sizeLog2: i32): u64 {
 export function condition(cc: i32): bool {
   const op = <i32>reg(S_CC_OP);
   let result: bool;
-  if (op >= 4) {
+  if (op >= 4 && op < CC_VALUE << 2) {
     const size = op & 3;
     const kind = op >> 2;
     const shift: u64 = 64 - (8 << size);

@@ -14,24 +14,25 @@ import {
   codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
-import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags } from './flags';
-import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
+import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, CC_VALUE, carry, condition, flags } from './flags';
+import { arena, pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
 } from './mmu';
 import { MAX_LENGTH, decode, decodeRun, pseudo } from './decode';
-import { PAGE_BYTES, decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
+import { decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
 import {
   MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
-  OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
+  OP_ENTER, OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
   OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64, OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32,
   OP_SHR_RI64, OP_ST32, REC_REP, REC_REPNE, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
-  REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG,
+  REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG, PAGE_BYTES, TIER_RETRY, TIER_SHORT,
 } from './record';
 import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } from './exec';
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
+import { enter, heat } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -82,6 +83,12 @@ export function pageAttributes(): u32 {
 export function stagingPage(): u32 {
   return <u32>snapshotBase;
 }
+// What the second tier uses, besides the memory; see tier.ts and ../jit.
+export { arenaBase, codeMapBase, dropsBase, recordOf, setHeatMask, tierBase } from './tier';
+export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
+export { execute, stepsLeft } from './exec';
+export { condition } from './flags';
+export { flushCode, generation } from './code-cache';
 export { replaceCode, rewind, unwatch, watch } from './snapshot';
 /** The host is about to write guest RAM, or has just done so while there is no snapshot. */
 export function memoryWritten(address: u32, length: u32): void {
@@ -172,6 +179,9 @@ function lookup(rip: u64): usize {
 
 // ---- dispatch ----
 
+/** No linear address that code can have. */
+const NOWHERE: u64 = 0x8000000000000000;
+
 // @ts-ignore: decorator
 @inline function simpleAddress(s: usize, rec: usize): u64 {
   return (
@@ -205,13 +215,19 @@ function lookup(rip: u64): usize {
   return op >= 4 ? load<u64>(s + (S_CC_DST << 3)) << (64 - ((<u64>8) << (op & 3))) == 0 : condition(4);
 }
 
-/** Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return. */
-function interpret(): void {
+/**
+ * Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return.
+ * `tiered`: compiled code may run where there is some.
+ */
+function interpret(tiered: bool): void {
   const s = st;
   let n = stepsLeft;
   let rip = reg(R_RIP);
   let linkFrom: usize = 0;
   let rec: usize = 0;
+  /** Where compiled code could not go on, so that the next instruction is not left to it; no address else. */
+  let retryRip: u64 = NOWHERE;
+  let retried = false;
 
   for (;;) {
     if (n == 0) break; // a fault of the fetch belongs to the next step
@@ -229,6 +245,8 @@ function interpret(): void {
       if (generation == before) store<u32>(linkFrom, <u32>rec, REC_LINK);
       linkFrom = 0;
     }
+    if (tiered && !retried && rec >= arena && heat(rec, rip)) rec = lookup(rip);
+    retried = false;
     let taken = false;
 
     for (;;) {
@@ -468,6 +486,38 @@ function interpret(): void {
           break;
         }
 
+        case OP_ENTER: {
+          if (tiered && rip != retryRip) {
+            setStepsLeft(n + 1);
+            const how = enter(rec, s, rip);
+            if (<i32>reg(S_CC_OP) >= CC_VALUE << 2) flags();
+            n = stepsLeft;
+            step = 0;
+            if (how > <usize>TIER_RETRY) {
+              // The instruction of this record broke the flow.
+              rec = how;
+              rip = nextRip;
+            } else {
+              rip = reg(R_RIP);
+              if (how == <usize>TIER_SHORT) tiered = false;
+              else if (how == <usize>TIER_RETRY) {
+                retryRip = rip;
+                retried = true;
+              }
+            }
+            break;
+          }
+          retryRip = NOWHERE;
+          setRips(rip, rip + step);
+          setStepsLeft(n);
+          execute(rec);
+          n = stepsLeft;
+          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          rip = nextRip;
+          step = 0;
+          break;
+        }
+
         default: {
           if (op == OP_CROSS) {
             rec = decodeUncached(rip);
@@ -492,7 +542,7 @@ function interpret(): void {
       // After a fast instruction: rip is still its address and step its length. After a transfer or a generic one step is 0.
       if (brk) {
         if (brk & (BRK_FAULT | BRK_EXIT)) {
-          if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK) setRips(rip, rip + step);
+          if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK && op != OP_ENTER) setRips(rip, rip + step);
           // Not rip: a fault behind a task switch belongs to the new task.
           setReg(R_RIP, curRip);
           if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
@@ -515,12 +565,15 @@ function interpret(): void {
           continue;
         }
         taken = false;
+        const from = rec;
         const link = <usize>load<u32>(rec, REC_LINK);
         let target = rip + step + imm(rec);
         if (codeMode != 2) target &= 0xffffffff;
         if (link) {
           rip = target;
           rec = link;
+          // A loop closes.
+          if (tiered && <i64>imm(from) < 0 && heat(rec, rip)) break;
           continue;
         }
         if (codeMode == 2 ? !isCanonical(target) : target > <u64>reg32(R_LIMIT + SEG_CS)) {
@@ -692,7 +745,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     beginStep();
     if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
       if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-      interpret();
+      interpret(true);
       if ((brk & BRK_EXIT) == 0) ioqDone();
       continue;
     }
@@ -714,7 +767,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     const others = stepsLeft - 1;
     setReg(S_STEPS, reg(S_STEPS) - others);
     setStepsLeft(1);
-    interpret();
+    interpret(false);
     setReg(S_STEPS, reg(S_STEPS) + others);
     // A hook may have come before the instruction.
     const pending = stepsLeft > 0 && !failed();

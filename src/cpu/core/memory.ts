@@ -1,6 +1,6 @@
 // Where things lie in the wasm memory, and guest-physical RAM.
 //
-// [static data][snapshot work area][state blocks][page attributes][code map][decoded records][decoded pages][guest RAM]
+// [static data][snapshot work area][state blocks][page attributes][drop counts][code map][decoded records][tier words][decoded pages][guest RAM]
 
 import { leaveInternal } from './state';
 import { INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, PAGE_CODE, STATE_STRIDE } from './layout';
@@ -14,10 +14,14 @@ export let snapshotBase: usize = 0;
 export let stateBase: usize = 0;
 /** One byte of PAGE_* bits per RAM page. */
 export let pageAttr: usize = 0;
+/** How often decoded code of a RAM page was dropped because it was written, up to 255: one byte per page. */
+export let drops: usize = 0;
 /** Three pointers (16-, 32-, 64-bit code) to decoded pages per RAM page. */
 export let codeMap: usize = 0;
 export let arena: usize = 0;
 export let arenaEnd: usize = 0;
+/** One word per record; see code-cache.ts. */
+export let tiers: usize = 0;
 export let pagePool: usize = 0;
 export let pagePoolEnd: usize = 0;
 export let ramBase: usize = 0;
@@ -33,10 +37,12 @@ export function setup(vcpus: i32, ram: u32, records: u32, pages: u32, recordSize
   snapshotBase = align(__heap_base);
   stateBase = align(snapshotBase + SNAPSHOT_BYTES);
   pageAttr = align(stateBase + (<usize>vcpus) * STATE_STRIDE);
-  codeMap = align(pageAttr + ramPages);
+  drops = align(pageAttr + ramPages);
+  codeMap = align(drops + ramPages);
   arena = align(codeMap + ramPages * 12);
   arenaEnd = arena + <usize>records * recordSize;
-  pagePool = align(arenaEnd);
+  tiers = align(arenaEnd);
+  pagePool = align(tiers + <usize>records * 4);
   pagePoolEnd = pagePool + <usize>pages * pageSize;
   ramBase = align(pagePoolEnd);
   return <u32>ramBase + ram;

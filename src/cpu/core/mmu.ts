@@ -1,6 +1,6 @@
 // Linear addresses: paging (SDM vol. 3, chapter 4), the software TLB, and guest memory accesses.
 //
-// A TLB entry is {u64 tag, u32 host address of the page, u32 page frame}. The tag is the linear page with the vCPU's TLB version in
+// A TLB entry is {u64 tag, u32 what to add to the low 32 bits of a linear address to get the host's, u32 page frame}. The tag is the linear page with the vCPU's TLB version in
 // its low 11 bits, so that one compare checks page, version and (by comparing the page of the last byte) that the access stays in the
 // page. Bit 11 of a write tag marks a page that holds decoded code or belongs to a snapshot: such stores miss the fast compare.
 
@@ -213,7 +213,7 @@ export function fill(base: usize, table: usize, linear: u64, address: u64): usiz
   }
   logEntry(entry);
   store<u64>(entry, tag);
-  store<u32>(entry, <u32>(ramBase + (<usize>address & ~0xfff)), 8);
+  store<u32>(entry, <u32>(ramBase + (<usize>address & ~0xfff)) - <u32>(linear & PAGE_MASK), 8);
   store<u32>(entry, frame, 12);
   return entry;
 }
@@ -228,7 +228,7 @@ export function fill(base: usize, table: usize, linear: u64, address: u64): usiz
 }
 // @ts-ignore: decorator
 @inline export function host(entry: usize, linear: u64): usize {
-  return <usize>load<u32>(entry, 8) + <usize>(linear & 0xfff);
+  return <usize>load<u32>(entry, 8) + <usize>linear;
 }
 
 /** A store is about to go through a watched translation. */

@@ -64,7 +64,7 @@ import { aesDecrypt, aesEncrypt, aesInvMixColumns, aesKeygenAssist, multiplyCarr
  * Checks what a row with the attributes mmx and sse needs: #UD, then #NM, then for MMX a pending x87 exception (SDM vol. 3, tables 13-1
  * and 12-1). False with a fault pending.
  */
-export function simdReady(more: u8): bool {
+export function simdReady(more: u32): bool {
   const cr0 = reg(R_CR0);
   if ((cr0 & CR0_EM) != 0 || ((more & MORE_SSE) != 0 && (reg(R_CR4) & CR4_OSFXSR) == 0)) raise(UD);
   else if (cr0 & CR0_TS) raise(NM);
@@ -529,7 +529,7 @@ function getFrom(at: usize, size: i32): u64 {
 export function simd(rec: usize): void {
   const handler = <i32>load<u16>(rec, REC_HANDLER);
   const sub = <i32>load<u8>(rec, REC_SUB);
-  let more = load<u8>(rec, REC_MORE);
+  let more: u32 = load<u8>(rec, REC_MORE);
   if (more & MORE_MMX && !usesMmx(rec, handler, sub)) more &= ~MORE_MMX;
   if (!simdReady(more)) return;
   const imm = <i32>load<i64>(rec, REC_IMM);

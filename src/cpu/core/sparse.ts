@@ -70,7 +70,7 @@ function locate(linear: u64, size: i32, write: bool, value: u64, base: usize, se
   const entry = entryOf(base, table, linear);
   // Bit 11 of a write tag only says that the page needs a look after the store.
   if ((load<u64>(entry) & ~(<u64>0x800)) == ((linear & ~(<u64>0xfff)) | liveVersion)) {
-    place = <usize>load<u32>(entry, 8) + <usize>(linear & 0xfff);
+    place = <usize>load<u32>(entry, 8) + <usize>linear;
     return true;
   }
   if (!walk(linear, write ? WRITE : READ, base != st + TLB_BASE)) return false;

@@ -1,9 +1,10 @@
 /**
  * Random bytes on the CPU core in every mode, with a state at random: whatever they do, the host goes on, nothing outside guest RAM and the
- * vCPU changes, the state stays one that a processor can be in, and the same case in other portions ends the same way.
+ * vCPU changes, the state stays one that a processor can be in, and the same case in other portions, or with all of it translated by the
+ * second tier, ends the same way.
  */
 import * as L from '../../../src/cpu/core/layout.ts';
-import type { CpuSnapshot, CpuState, Vendor } from '../../../src/cpu/cpu.ts';
+import type { CpuSnapshot, CpuState, Tier2, Vendor } from '../../../src/cpu/cpu.ts';
 import type { Exit } from '../../../src/cpu/exit.ts';
 import { REGISTERS } from '../../../src/cpu/registers.ts';
 import { WasmCpu } from '../../../src/cpu/wasm-cpu.ts';
@@ -15,6 +16,8 @@ import { randomStart, type Start, setRequests, setState, violations } from './st
 /** Steps and exits of one case at most. */
 const STEPS = 120;
 const EXITS = 24;
+/** One case in so many is also run on the second tier, which takes a hundred times as long. */
+const COMPILED = 16;
 /** Cases that share an image of guest memory. */
 const IMAGE_CASES = 4096;
 /** How often memory outside RAM is looked at. */
@@ -52,31 +55,41 @@ const RFLAGS = REGISTERS.findIndex(({ name }) => name === 'rflags');
 
 const hex = (bytes: readonly number[]): string => bytes.map((byte) => byte.toString(16).padStart(2, '0')).join('');
 
+/** An engine with the image of memory that cases start from. */
+interface Rig {
+  readonly cpu: WasmCpu;
+  readonly state: CpuState;
+  readonly image: Image;
+  snapshot: CpuSnapshot | undefined;
+}
+
 export class Campaign {
   readonly #seed: number;
-  readonly #cpu: WasmCpu;
-  readonly #state: CpuState;
+  readonly #interpreter: Rig;
+  readonly #compiler: Rig;
   readonly #wasm: Uint8Array;
   readonly #random: Random;
-  readonly #image: Image;
   #guards: readonly Guard[] = [];
   readonly #exits: Record<string, number> = {};
   readonly #modes: Record<string, number> = {};
   readonly #findings: Finding[] = [];
-  #snapshot: CpuSnapshot | undefined;
   #imageNumber = -1;
   #steps = 0;
   #cases = 0;
 
   constructor(seed: number, vendor: Vendor = seed % 2 === 0 ? 'intel' : 'amd') {
     this.#seed = seed;
-    this.#cpu = WasmCpu.createSync({ vcpus: VCPUS, memory: RAM, vendor });
-    this.#state = this.#cpu.vcpu(VCPU);
-    this.#wasm = new Uint8Array(this.#cpu.memory.buffer);
     this.#random = new Random(seed);
-    this.#image = new Image(this.#cpu.memory, this.#random);
+    const rig = (tier2: Tier2): Rig => {
+      const cpu = WasmCpu.createSync({ vcpus: VCPUS, memory: RAM, vendor, tier2 });
+      return { cpu, state: cpu.vcpu(VCPU), image: new Image(cpu.memory, this.#random), snapshot: undefined };
+    };
+    this.#interpreter = rig(false);
+    this.#compiler = rig('force');
+    const { cpu } = this.#interpreter;
+    this.#wasm = new Uint8Array(cpu.memory.buffer);
     this.#prepare(0);
-    this.#guards = guards(this.#wasm, this.#cpu);
+    this.#guards = guards(this.#wasm, cpu);
   }
 
   get summary(): Summary {
@@ -98,13 +111,20 @@ export class Campaign {
     this.#cases++;
     let start = '';
     try {
-      const first = this.#play(number, STEPS, true, (text) => {
+      const first = this.#play(this.#interpreter, number, STEPS, true, (text) => {
         start = text;
       });
+      if (number % COMPILED === 1) {
+        const difference = compare(
+          first,
+          this.#play(this.#compiler, number, STEPS, false, () => {}),
+        );
+        if (difference !== '') this.#find(number, start, `translated: ${difference}`);
+      }
       if (number % 4 !== 0) return;
       // In other portions, with code decoded before and translations as they come.
       const portion = number % 8 === 0 ? 1 : 1 + (number % 7);
-      const second = this.#play(number, portion, false, () => {});
+      const second = this.#play(this.#interpreter, number, portion, false, () => {});
       const difference = compare(first, second);
       if (difference !== '') this.#find(number, start, `in portions of ${portion}: ${difference}`);
     } catch (error) {
@@ -117,27 +137,30 @@ export class Campaign {
   #prepare(image: number): void {
     if (image === this.#imageNumber) return;
     this.#imageNumber = image;
-    this.#snapshot?.dispose();
-    this.#random.restart(this.#seed, 0x80000000 + image);
-    this.#cpu.memoryWritten(0, RAM);
-    this.#image.write();
-    this.#state.reset('reset', 0);
-    this.#snapshot = this.#cpu.snapshot();
+    for (const rig of [this.#interpreter, this.#compiler]) {
+      rig.snapshot?.dispose();
+      this.#random.restart(this.#seed, 0x80000000 + image);
+      rig.cpu.memoryWritten(0, RAM);
+      rig.image.write();
+      rig.state.reset('reset', 0);
+      // What a reset leaves and RDTSC and RDRAND show.
+      rig.state.set(L.S_STEPS, 0, 0);
+      rig.state.set(L.S_RANDOM, 0, 0);
+      rig.snapshot = rig.cpu.snapshot();
+    }
   }
 
   /** Runs a case from its start, in portions of so many steps. */
-  #play(number: number, portion: number, count: boolean, told: (start: string) => void): Outcome {
-    const cpu = this.#cpu;
-    const state = this.#state;
+  #play(rig: Rig, number: number, portion: number, count: boolean, told: (start: string) => void): Outcome {
+    const { cpu, state, image } = rig;
     const random = this.#random;
-    cpu.restore(this.#snapshot as CpuSnapshot);
+    cpu.restore(rig.snapshot as CpuSnapshot);
     random.restart(this.#seed, number);
     const start = randomStart(random);
     const bytes = code(start.mode === 'long64', random);
     cpu.memoryWritten(start.at, bytes.length);
     cpu.memory.set(bytes, start.at);
-    for (let n = random.below(4); n > 0; n--)
-      this.#image.spoil((address, length) => cpu.memoryWritten(address, length));
+    for (let n = random.below(4); n > 0; n--) image.spoil((address, length) => cpu.memoryWritten(address, length));
     setState(state, start, random);
     setRequests(state, random);
     told(describe(start, bytes));
@@ -172,7 +195,7 @@ export class Campaign {
     // A repeated instruction that is interrupted leaves RF set, where and how often it is.
     registers[RFLAGS] &= ~0x10000n;
     registers.push(BigInt(state.interruptibility), BigInt(state.injected));
-    return { exits, registers, ram: number % 4 === 0 ? Buffer.from(cpu.memory) : undefined };
+    return { exits, registers, ram: number % 4 < 2 ? Buffer.from(cpu.memory) : undefined };
   }
 
   #checkGuards(number: number): void {
@@ -307,7 +330,8 @@ function guards(wasm: Uint8Array, cpu: WasmCpu): Guard[] {
       check: () => {
         for (let at = 0; at < tlbs.length; at += 4) {
           if ((tlbs[at] & L.TLB_VERSION_MASK) !== version[0]) continue;
-          const [host, frame] = [tlbs[at + 2], tlbs[at + 3]];
+          // An entry holds the distance from the low half of the linear address.
+          const [host, frame] = [(tlbs[at + 2] + (tlbs[at] & ~0xfff)) >>> 0, tlbs[at + 3]];
           if (host !== ramBase + frame * 4096 || frame >= RAM / 4096)
             return `a translation leads to ${hexOf(host)}, frame ${frame}`;
         }

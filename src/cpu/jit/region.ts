@@ -1,0 +1,196 @@
+/**
+ * What a compiled function covers: the instructions that can be reached from a hot one without leaving its page, as basic blocks. Read
+ * from the core's decoded records; what has not been decoded yet is.
+ */
+import * as H from '../core/handlers.generated.ts';
+import * as R from '../core/record.ts';
+
+/** A decoded instruction: the fields of its record (core/record.ts). */
+export interface Insn {
+  readonly record: number;
+  /** Offset in the page. */
+  readonly at: number;
+  readonly length: number;
+  readonly op: number;
+  readonly handler: number;
+  readonly sub: number;
+  /** log2 of the operand size in bytes. */
+  readonly size: number;
+  readonly g: number;
+  readonly e: number;
+  readonly base: number;
+  readonly index: number;
+  readonly scale: number;
+  readonly segment: number;
+  readonly flags: number;
+  readonly displacement: number;
+  readonly immLo: number;
+  readonly immHi: number;
+  /** Address size: 0, 1, 2 for 16, 32, 64 bits. */
+  readonly addressSize: number;
+  readonly memory: boolean;
+}
+
+export interface Block {
+  readonly id: number;
+  readonly at: number;
+  readonly insns: Insn[];
+  /** Successors within the region, by block. */
+  readonly next: Block[];
+  /** The last instruction transfers control; otherwise the block goes on at `follow`. */
+  transfer: Transfer | undefined;
+  /** Offset behind the block. */
+  follow: number;
+}
+
+/** How a block ends, if not by going on. */
+export type Transfer = 'branch' | 'loop' | 'jump' | 'call' | 'return' | 'indirect' | 'leave';
+
+export interface Region {
+  readonly entry: Block;
+  readonly blocks: readonly Block[];
+  readonly byOffset: ReadonlyMap<number, Block>;
+  /** Offsets behind calls within the region, where its returns may go. */
+  readonly returns: readonly number[];
+}
+
+const MAX_INSNS = 400;
+const MAX_BLOCK = 48;
+
+const STRINGS: ReadonlySet<number> = new Set([H.H_MOVS, H.H_CMPS, H.H_STOS, H.H_LODS, H.H_SCAS, H.H_INS, H.H_OUTS]);
+
+export function transferOf(insn: Insn): Transfer | undefined {
+  switch (insn.handler) {
+    case H.H_JCC:
+      return 'branch';
+    case H.H_LOOP:
+      return 'loop';
+    case H.H_JMP_J:
+      return 'jump';
+    case H.H_CALL_J:
+      return 'call';
+    case H.H_RET:
+    case H.H_RET_I:
+      return 'return';
+    case H.H_JMP_E:
+    case H.H_CALL_E:
+      return 'indirect';
+    default:
+      return insn.flags & R.REC_END ? 'leave' : undefined;
+  }
+}
+
+/** Where a direct transfer goes, as an offset of the page, which it may leave. */
+export function targetOf(insn: Insn): number {
+  return insn.at + insn.length + insn.immLo;
+}
+/** Iterations count as steps: the budget has to be looked at afterwards. */
+export function repeats(insn: Insn): boolean {
+  return STRINGS.has(insn.handler) && (insn.flags & (R.REC_REP | R.REC_REPNE)) !== 0;
+}
+
+export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: number): Insn {
+  const word = record >> 2;
+  const flags = u8[record + R.REC_FLAGS];
+  return {
+    record,
+    at,
+    length: u8[record + R.REC_LEN],
+    op: u8[record + R.REC_OP] | (u8[record + R.REC_OP + 1] << 8),
+    handler: u8[record + R.REC_HANDLER] | (u8[record + R.REC_HANDLER + 1] << 8),
+    sub: u8[record + R.REC_SUB],
+    size: u8[record + R.REC_SIZE],
+    g: u8[record + R.REC_G],
+    e: u8[record + R.REC_E],
+    base: u8[record + R.REC_BASE],
+    index: u8[record + R.REC_INDEX],
+    scale: u8[record + R.REC_SCALE],
+    segment: u8[record + R.REC_SEG],
+    flags,
+    displacement: i32[word + R.REC_DISP / 4],
+    immLo: i32[word + R.REC_IMM / 4],
+    immHi: i32[word + R.REC_IMM / 4 + 1],
+    addressSize: (flags >> R.REC_ASIZE_SHIFT) & 3,
+    memory: (flags & R.REC_MEM) !== 0,
+  };
+}
+
+/** The region that starts at an offset. `insnAt` gives the instruction at an offset, or nothing where the interpreter has to go on. */
+export function findRegion(entry: number, insnAt: (offset: number) => Insn | undefined): Region | undefined {
+  const insns = new Map<number, Insn>();
+  const leaders = new Set<number>([entry]);
+  const returns: number[] = [];
+  const work = [entry];
+  while (work.length > 0) {
+    let at = work.shift()!;
+    for (let run = 1; !insns.has(at); run++) {
+      if (at < 0 || at > 4095 || insns.size >= MAX_INSNS) break;
+      const insn = insnAt(at);
+      if (insn === undefined) break;
+      insns.set(at, insn);
+      const follow = at + insn.length;
+      const transfer = transferOf(insn);
+      if (transfer === 'branch' || transfer === 'loop') {
+        leaders.add(follow).add(targetOf(insn));
+        work.push(targetOf(insn));
+      } else if (transfer === 'jump' || transfer === 'call') {
+        const target = targetOf(insn);
+        leaders.add(target);
+        if (transfer === 'call' && target >= 0 && target < 4096 && follow < 4096) {
+          leaders.add(follow);
+          returns.push(follow);
+          work.push(target, follow);
+        } else work.push(target);
+        break;
+      } else if (transfer !== undefined) break;
+      if (repeats(insn) || run % MAX_BLOCK === 0) leaders.add(follow);
+      at = follow;
+    }
+    if (insns.has(at)) leaders.add(at);
+  }
+  if (!insns.has(entry)) return undefined;
+  const blocks: Block[] = [];
+  const byOffset = new Map<number, Block>();
+  const starts = [entry, ...[...leaders].filter((at) => at !== entry && insns.has(at)).sort((a, b) => a - b)];
+  for (const start of starts) {
+    const block: Block = { id: blocks.length, at: start, insns: [], next: [], transfer: undefined, follow: start };
+    for (let at = start; ; ) {
+      const insn = insns.get(at);
+      if (insn === undefined || (at !== start && leaders.has(at))) break;
+      block.insns.push(insn);
+      at += insn.length;
+      block.follow = at;
+      block.transfer = transferOf(insn);
+      if (block.transfer !== undefined) break;
+    }
+    blocks.push(block);
+    byOffset.set(start, block);
+  }
+  // Calls whose target or return point was cut off lead out of the region.
+  const kept = [...new Set(returns)].filter((at) => byOffset.has(at));
+  for (const block of blocks) {
+    const last = block.insns[block.insns.length - 1];
+    const add = (at: number): void => {
+      const to = byOffset.get(at);
+      if (to !== undefined && !block.next.includes(to)) block.next.push(to);
+    };
+    switch (block.transfer) {
+      case undefined:
+        add(block.follow);
+        break;
+      case 'branch':
+      case 'loop':
+        add(block.follow);
+        add(targetOf(last));
+        break;
+      case 'jump':
+      case 'call':
+        add(targetOf(last));
+        break;
+      case 'return':
+        for (const at of kept) add(at);
+        break;
+    }
+  }
+  return { entry: blocks[0], blocks, byOffset, returns: kept };
+}

@@ -1,0 +1,271 @@
+/**
+ * The second tier of the CPU core: hot guest code as WebAssembly. The interpreter counts how often control comes to an instruction and
+ * tells of hot ones (core/tier.ts); here they are collected, translated in batches, and entered into the function table that core and
+ * compiled code share. A record that says OP_ENTER is what makes the interpreter call one.
+ *
+ * Nothing the guest can see depends on it: compiled code takes the same steps, and whatever it does not know it leaves to the
+ * interpreter, instruction by instruction. Compiled code of a page is forgotten with the page's records, and all of it when the table
+ * is full.
+ */
+
+import { H_ALU_EG } from '../core/handlers.generated.ts';
+import * as R from '../core/record.ts';
+import { findRegion, type Insn, readInsn } from './region.ts';
+import { FUNCTIONS, GLOBALS, type Mode, Translator } from './translate.ts';
+import { Body, Bytes, I32, I64 } from './wasm.ts';
+
+/** What the tier uses of the core. */
+export interface TierCore {
+  readonly execute: () => void;
+  readonly condition: () => number;
+  readonly brk: WebAssembly.Global;
+  readonly stepsLeft: WebAssembly.Global;
+  readonly curRip: WebAssembly.Global;
+  readonly nextRip: WebAssembly.Global;
+  readonly tlb: WebAssembly.Global;
+  readonly tlbVersion: WebAssembly.Global;
+  readonly flatRead: WebAssembly.Global;
+  readonly flatWrite: WebAssembly.Global;
+  readonly stackMask: WebAssembly.Global;
+  readonly codeMode: WebAssembly.Global;
+  readonly generation: WebAssembly.Global;
+  setHeatMask(mask: number): void;
+  recordOf(frame: number, offset: number): number;
+  codeMapBase(): number;
+  arenaBase(): number;
+  tierBase(): number;
+  dropsBase(): number;
+  flushCode(): void;
+}
+
+/** Functions that the table holds; all are dropped when it is full. The number of a slot has 16 bits. */
+const CAPACITY = 8192;
+/** Slots below are the core's own. */
+const FIRST_SLOT = 16;
+/** Control has come to an instruction this often: it is hot. A power of two. */
+const HOT = 64;
+/** Hot instructions are translated together once there are this many, or one has waited for this many more arrivals. */
+const BATCH = 24;
+const PATIENCE = 4;
+
+/** ADD [rAX], AL is what zeros look like: decoded ahead, but no code. */
+function isPadding(insn: Insn): boolean {
+  return (
+    insn.memory && insn.handler === H_ALU_EG && insn.sub === 0 && insn.size === 0 && insn.base === 0 && insn.g === 0
+  );
+}
+
+interface Pending {
+  readonly frame: number;
+  readonly offset: number;
+}
+
+export interface TierStatistics {
+  readonly modules: number;
+  readonly functions: number;
+  readonly bytes: number;
+  readonly flushes: number;
+  readonly milliseconds: number;
+}
+
+export class Tier {
+  readonly #core: TierCore;
+  readonly #memory: WebAssembly.Memory;
+  readonly #table: WebAssembly.Table;
+  readonly #u8: Uint8Array;
+  readonly #i32: Int32Array;
+  readonly #u32: Uint32Array;
+  readonly #imports: WebAssembly.Imports;
+  readonly #forced: boolean;
+  readonly #pending: Pending[] = [];
+  #generation: number;
+  #used = 0;
+  #modules = 0;
+  #functions = 0;
+  #bytes = 0;
+  #flushes = 0;
+  #milliseconds = 0;
+
+  /** `forced`: everything is translated when control first comes to it. */
+  constructor(core: TierCore, memory: WebAssembly.Memory, table: WebAssembly.Table, forced: boolean) {
+    this.#core = core;
+    this.#memory = memory;
+    this.#table = table;
+    this.#forced = forced;
+    this.#u8 = new Uint8Array(memory.buffer);
+    this.#i32 = new Int32Array(memory.buffer);
+    this.#u32 = new Uint32Array(memory.buffer);
+    this.#generation = core.generation.value;
+    const env: Record<string, WebAssembly.ExportValue> = { memory };
+    for (const name of FUNCTIONS) env[name] = core[name];
+    for (const name of GLOBALS) env[name] = core[name];
+    this.#imports = { env };
+  }
+
+  /** The heat mask for setHeatMask(): the host hears of every so many arrivals. */
+  static mask(forced: boolean): number {
+    return forced ? 0 : HOT - 1;
+  }
+
+  get statistics(): TierStatistics {
+    return {
+      modules: this.#modules,
+      functions: this.#functions,
+      bytes: this.#bytes,
+      flushes: this.#flushes,
+      milliseconds: this.#milliseconds,
+    };
+  }
+
+  /** Called by the core within a run. */
+  hot(frame: number, offset: number, count: number): void {
+    if (this.#core.generation.value !== this.#generation) this.#forget();
+    if (!this.#forced) {
+      // Code that is rewritten again and again is not worth the trouble.
+      const drops = this.#u8[(this.#core.dropsBase() >>> 0) + frame];
+      const due = HOT << Math.min(drops, 9);
+      if (count < due) return;
+      if (!this.#pending.some((p) => p.frame === frame && p.offset === offset)) this.#pending.push({ frame, offset });
+      if (this.#pending.length < BATCH && count < due * PATIENCE && count < 0x8000) return;
+    } else this.#pending.push({ frame, offset });
+    this.#translate();
+  }
+
+  #forget(): void {
+    this.#generation = this.#core.generation.value;
+    this.#pending.length = 0;
+    for (let i = 0; i < this.#used; i++) this.#table.set(FIRST_SLOT + i, null);
+    this.#used = 0;
+    this.#flushes++;
+  }
+
+  #mode(): Mode {
+    const core = this.#core;
+    const code = core.codeMode.value as number;
+    return {
+      code,
+      flatRead: core.flatRead.value,
+      flatWrite: core.flatWrite.value,
+      fullStack: code === 2 || core.stackMask.value === 0xffffffffn,
+    };
+  }
+
+  #translate(): void {
+    const begin = performance.now();
+    const core = this.#core;
+    const mode = this.#mode();
+    const codeMap = core.codeMapBase() >>> 0;
+    const tiers = core.tierBase() >>> 0;
+    const arena = core.arenaBase() >>> 0;
+    const todo: { record: number; body: Bytes }[] = [];
+    const batch = this.#pending.splice(0);
+    for (const { frame, offset } of batch) {
+      // Code of another size stays until control is there again.
+      const page = this.#u32[(codeMap + (frame * 3 + mode.code) * 4) >> 2];
+      if (page === 0) continue;
+      const recordAt = (at: number): number => this.#u32[(page + R.PAGE_RECORDS + at * 4) >> 2];
+      const known = recordAt(offset);
+      if (known === 0) continue;
+      const region = findRegion(offset, (at) => {
+        let record = recordAt(at);
+        // What has never run may never run.
+        if (record === 0 && this.#forced) record = core.recordOf(frame, at) >>> 0;
+        if (record === 0) return undefined;
+        const insn = readInsn(this.#u8, this.#i32, record, at);
+        if (insn.op === R.OP_CROSS || insn.op === R.OP_HOOK || insn.op === R.OP_NEXT) return undefined;
+        return this.#u8[record + R.REC_LEN] === 2 && isPadding(insn) ? undefined : insn;
+      });
+      if (region === undefined) continue;
+      const record = region.entry.insns[0].record;
+      if (this.#u8[record + R.REC_OP] === R.OP_ENTER) continue;
+      todo.push({ record, body: new Translator(region, mode).translate() });
+    }
+    if (todo.length > 0) {
+      if (this.#used + todo.length >= CAPACITY) {
+        core.flushCode();
+        this.#forget();
+      } else {
+        const instance = new WebAssembly.Instance(this.#module(todo.map(({ body }) => body)), this.#imports);
+        this.#modules++;
+        for (const [i, { record }] of todo.entries()) {
+          const slot = this.#slot();
+          this.#table.set(slot, instance.exports[`f${i}`] as WebAssembly.ExportValue);
+          const word = tiers + (record - arena) / 8;
+          this.#u8[word + 2] = slot & 0xff;
+          this.#u8[word + 3] = slot >> 8;
+          this.#u8[record + R.REC_OP] = R.OP_ENTER;
+          this.#u8[record + R.REC_OP + 1] = 0;
+        }
+        this.#functions += todo.length;
+      }
+    }
+    this.#milliseconds += performance.now() - begin;
+  }
+
+  #slot(): number {
+    const slot = FIRST_SLOT + this.#used++;
+    if (slot >= this.#table.length) this.#table.grow(64);
+    return slot;
+  }
+
+  #module(bodies: readonly Bytes[]): WebAssembly.Module {
+    const out = new Bytes();
+    for (const byte of [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]) out.u8(byte);
+    const section = (id: number, fill: (s: Body) => void): void => {
+      const s = new Body();
+      fill(s);
+      out.u8(id);
+      out.sized(s);
+    };
+    // Types: execute, condition, compiled functions.
+    section(1, (s) => {
+      s.u32(3);
+      s.op(0x60, 1, I32, 0);
+      s.op(0x60, 1, I32, 1, I32);
+      s.op(0x60, 2, I32, I64, 1, I32);
+    });
+    section(2, (s) => {
+      const module = (name: string): void => {
+        s.name('env');
+        s.name(name);
+      };
+      s.u32(1 + FUNCTIONS.length + GLOBALS.length);
+      module('memory');
+      s.op(2, 0);
+      s.u32(1);
+      for (const [i, name] of FUNCTIONS.entries()) {
+        module(name);
+        s.op(0);
+        s.u32(i);
+      }
+      for (const name of GLOBALS) {
+        module(name);
+        const wide = name === 'curRip' || name === 'nextRip' || name === 'tlbVersion' || name === 'stackMask';
+        s.op(3, wide ? I64 : I32, 1);
+      }
+    });
+    section(3, (s) => {
+      s.u32(bodies.length);
+      for (let i = 0; i < bodies.length; i++) s.u32(2);
+    });
+    section(7, (s) => {
+      s.u32(bodies.length);
+      for (let i = 0; i < bodies.length; i++) {
+        s.name(`f${i}`);
+        s.op(0);
+        s.u32(FUNCTIONS.length + i);
+      }
+    });
+    section(10, (s) => {
+      s.u32(bodies.length);
+      for (const body of bodies) s.sized(body);
+    });
+    this.#bytes += out.length;
+    return new WebAssembly.Module(out.view());
+  }
+
+  /** The memory that the tier looks at. */
+  get memory(): WebAssembly.Memory {
+    return this.#memory;
+  }
+}

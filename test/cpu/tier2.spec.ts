@@ -1,0 +1,283 @@
+/** The second tier against the interpreter, one vCPU without KVM: the same state wherever a budget ends, whatever changes under it. */
+import { describe, expect, it } from 'vitest';
+import type { Tier2 } from '../../src/cpu/cpu.ts';
+import { REGISTERS } from '../../src/cpu/registers.ts';
+import { loopProgram } from '../support/loop-programs.ts';
+import { type Bare, type BareOptions, bare, CODE, type Mode, PT, SEL } from './bare.ts';
+import { Random } from './fuzz/random.ts';
+
+const DATA = 0x100000;
+
+/** Everything there is to see. */
+function state({ cpu, state }: Bare): { registers: Record<string, string>; ram: Buffer; steps: number } {
+  const registers = Object.fromEntries(REGISTERS.map(({ id, name }) => [name, state.get(id).toString(16)]));
+  return { registers, ram: Buffer.from(cpu.memory), steps: state.steps };
+}
+function same(a: Bare, b: Bare, what: string): void {
+  const [x, y] = [state(a), state(b)];
+  expect({ what, ...y.registers, steps: y.steps }).toEqual({ what, ...x.registers, steps: x.steps });
+  if (!x.ram.equals(y.ram)) {
+    const at = x.ram.findIndex((byte, i) => byte !== y.ram[i]);
+    expect(`${what}: byte ${at.toString(16)} is ${y.ram[at]}`).toBe(`${what}: byte ${at.toString(16)} is ${x.ram[at]}`);
+  }
+}
+
+/** Runs a program on both to its HLT, in portions that `portion` names. */
+async function compare(
+  mode: Mode,
+  source: string,
+  portion: () => number,
+  options: BareOptions = {},
+  tier2: Tier2 = 'force',
+  prepare: (b: Bare) => void = () => {},
+): Promise<Bare> {
+  const [a, b] = await Promise.all([bare(mode, { ...options, tier2: false }), bare(mode, { ...options, tier2 })]);
+  for (const each of [a, b]) {
+    prepare(each);
+    each.load(source);
+  }
+  for (let n = 0; n < 20_000; n++) {
+    const budget = portion();
+    const [x, y] = [a.cpu.run(0, budget), b.cpu.run(0, budget)];
+    expect(y).toEqual(x);
+    if (x.reason === 'budget') {
+      if (n % 64 === 0) same(a, b, `portion ${n}`);
+      continue;
+    }
+    same(a, b, x.reason);
+    if (x.reason !== 'pause') break;
+  }
+  return b;
+}
+
+const FIB = `
+  mov edi, 8
+  call fib
+  hlt
+fib:
+  cmp edi, 2
+  jb small
+  push rdi
+  dec edi
+  call fib
+  pop rdi
+  push rax
+  sub edi, 2
+  call fib
+  pop rdx
+  add rax, rdx
+  ret
+small:
+  mov eax, edi
+  ret`;
+
+describe('budgets', () => {
+  it('end at every instruction of loops and calls with the same state', async () => {
+    const source = `
+      mov ecx, 3
+      mov esi, ${DATA}
+    again:
+      mov eax, ecx
+      add [rsi + rcx*8], rax
+      adc rbx, [rsi + rcx*8]
+      rol ebx, 3
+      push rbx
+      call sub
+      pop rdx
+      dec ecx
+      jnz again
+      mov ecx, 5
+      rep stosb
+      hlt
+    sub:
+      shr edx, cl
+      setc al
+      ret`;
+    const [a, b] = await Promise.all([bare('long64', { tier2: false }), bare('long64', { tier2: 'force' })]);
+    for (let steps = 1; steps < 60; steps++) {
+      for (const each of [a, b]) {
+        each.load(source);
+        each.put({ rax: 0, rbx: 0, rcx: 0, rdx: 0, rdi: DATA + 0x1000, rsp: 0x1f000, rflags: 2 });
+        each.cpu.run(0, steps);
+      }
+      same(a, b, `${steps} steps`);
+    }
+  });
+
+  it.each([1, 2, 3, 7, 50, 1000])('of %i steps do not show in a recursion', async (steps) => {
+    const b = await compare('long64', FIB, () => steps);
+    expect(b.get('rax')).toBe(21n);
+  });
+});
+
+describe('random loops', () => {
+  const modes = ['long64', 'prot32'] as const;
+  it.each(Array.from({ length: 60 }, (_, n) => [n, modes[n % 2], n % 3 === 2 ? true : 'force'] as const))(
+    '%i, %s, second tier %s',
+    async (seed, mode, tier2) => {
+      const random = new Random(seed, 5);
+      const source = loopProgram(random, mode === 'long64', DATA);
+      const largest = random.pick([5, 100, 100_000]);
+      await compare(mode, source, () => 1 + random.below(largest), { cpl: 0 }, tier2);
+    },
+  );
+});
+
+describe('what changes under compiled code', () => {
+  it('a loop that rewrites its own immediate', async () => {
+    const b = await compare(
+      'long64',
+      `
+      xor ebx, ebx
+      mov ecx, 100
+    again:
+      mov [rip + patch + 1], ecx
+    patch:
+      mov eax, 0
+      add ebx, eax
+      dec ecx
+      jnz again
+      hlt`,
+      () => 1000,
+    );
+    expect(b.get('rbx')).toBe(5050n);
+  });
+
+  it('an instruction that adds to the one behind it', async () => {
+    await compare(
+      'long64',
+      `
+      mov ecx, 20
+    again:
+      add byte ptr [rip + patch + 1], 3
+    patch:
+      mov al, 1
+      add rbx, rax
+      dec ecx
+      jnz again
+      hlt`,
+      () => 1000,
+    );
+  });
+
+  it('a push and a call that overwrite code', async () => {
+    await compare(
+      'long64',
+      `
+      mov ebp, 6
+    again:
+      lea rsp, [rip + patch + 8]
+      mov rax, 0x9090909003c0ff48
+      add rax, rbp
+      push rax
+      mov rsp, 0x1f000
+    patch:
+      .quad 0x9090909090909090
+      dec ebp
+      jnz again
+      hlt`,
+      () => 1000,
+    );
+  });
+
+  it('a page that is mapped elsewhere in a loop, with and without INVLPG', async () => {
+    const program = (flush: string): string => `
+      mov esi, ${DATA}
+      mov edi, ${PT + (DATA >> 12) * 8}
+      mov ecx, 40
+      xor ebx, ebx
+    again:
+      add rbx, [rsi]
+      inc qword ptr [rsi]
+      mov eax, ecx
+      and eax, 3
+      shl eax, 12
+      add eax, ${DATA + 7}
+      mov [rdi], rax
+      ${flush}
+      dec ecx
+      jnz again
+      hlt`;
+    for (const flush of ['invlpg [rsi]', 'nop', 'mov rax, cr3\n mov cr3, rax']) {
+      await compare('long64', program(flush), () => 1000);
+    }
+  });
+
+  it('code whose page is mapped elsewhere', async () => {
+    await compare(
+      'long64',
+      `
+      mov ecx, 30
+    again:
+      mov eax, ecx
+      and eax, 1
+      shl eax, 12
+      add eax, 0x150007
+      mov [${PT + 0x160 * 8}], rax
+      invlpg [0x160000]
+      mov eax, 0x160000
+      call rax
+      dec ecx
+      jnz again
+      hlt`,
+      () => 1000,
+      {},
+      'force',
+      (b) => {
+        b.cpu.memory.set([0x83, 0xc3, 0x01, 0xc3], 0x150000); // add ebx, 1; ret
+        b.cpu.memory.set([0x83, 0xc2, 0x03, 0xc3], 0x151000); // add edx, 3; ret
+      },
+    );
+  });
+
+  it('a write of the host', async () => {
+    const b = await bare('long64', { tier2: 'force' });
+    b.load('again: mov eax, 1\n add ebx, eax\n jmp again');
+    b.cpu.run(0, 300);
+    expect(b.get('rbx')).toBe(100n);
+    b.cpu.memoryWritten(CODE + 1, 1);
+    b.cpu.memory[CODE + 1] = 5;
+    b.cpu.run(0, 300);
+    expect(b.get('rbx')).toBe(600n);
+  });
+
+  it('a snapshot', async () => {
+    const b = await bare('long64', { tier2: 'force' });
+    b.load('again: mov eax, 1\n add [rsi], eax\n add ebx, eax\n jmp again');
+    b.put({ rsi: DATA });
+    b.cpu.run(0, 400);
+    const snapshot = b.cpu.snapshot!();
+    b.cpu.run(0, 400);
+    expect(b.read32(DATA)).toBe(200);
+    b.cpu.restore!(snapshot);
+    expect([b.get('rbx'), b.read32(DATA)]).toEqual([100n, 100]);
+    b.cpu.run(0, 4);
+    expect([b.get('rbx'), b.read32(DATA)]).toEqual([101n, 101]);
+  });
+
+  it('segments that are not flat any more', async () => {
+    await compare(
+      'prot32',
+      `
+      mov ecx, 10
+      mov esi, 0x10
+    again:
+      mov eax, [esi + 0x30]
+      add ebx, eax
+      mov [esi], ecx
+      mov eax, ecx
+      and eax, 1
+      mov ax, word ptr [selectors + eax*2]
+      mov ds, ax
+      dec ecx
+      jnz again
+      hlt
+    selectors:
+      .word ${SEL.SMALL}, ${SEL.DATA}`.replace('word ptr [selectors', 'word ptr cs:[selectors'),
+      () => 1000,
+      {},
+      'force',
+      (b) => b.cpu.memory.fill(7, 0x30000, 0x30100),
+    );
+  });
+});
