@@ -17,6 +17,14 @@ export { FEATURES, type Feature, featureNames } from './cpu/features.ts';
 export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
+export {
+  COSTS,
+  type CostBasis,
+  type CostName,
+  type CostParameter,
+  type Costs,
+  DEFAULT_COSTS,
+} from './kvm/cost-model.ts';
 export { DECISIONS, type Decision } from './kvm/decisions.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
 export type { ApicvInhibit } from './kvm/hardware-apic.ts';
@@ -58,6 +66,43 @@ export {
 } from './lab/fuzz/queue.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
+// The IPI micro-benchmark and its published tables.
+export { FITTED_ROWS, type FittedRow, fitCosts } from './lab/ipi-bench/fit.ts';
+export {
+  PUBLISHED_HALTED,
+  PUBLISHED_SAVING,
+  PUBLISHED_TABLES,
+  type PublishedFigure,
+  type PublishedTable,
+} from './lab/ipi-bench/published.ts';
+export { ipiTableCsv, ipiTableSvg } from './lab/ipi-bench/render.ts';
+export { IpiBench, type IpiRound, type RoundCounts, type SenderStep } from './lab/ipi-bench/round.ts';
+export {
+  type IpiApic,
+  type IpiMode,
+  type IpiScenario,
+  type IpiSend,
+  resolveScenario,
+  scenarioSource,
+} from './lab/ipi-bench/scenario.ts';
+export { ipiRounds, ipiSpeed } from './lab/ipi-bench/speed.ts';
+export {
+  type IpiBoost,
+  type IpiFigure,
+  type IpiFit,
+  type IpiPlayed,
+  type IpiPlayer,
+  type IpiRow,
+  type IpiRowRole,
+  type IpiTable,
+  type IpiTableOptions,
+  ipiBoosts,
+  ipiFit,
+  ipiTable,
+  playScenario,
+} from './lab/ipi-bench/table.ts';
+export { type RoundTime, roundTime } from './lab/ipi-bench/time.ts';
+export { type IpiCrossover, type IpiWhatIf, ipiWhatIf, type PvRange, WHAT_IFS } from './lab/ipi-bench/what-if.ts';
 // kvm-unit-tests.
 export {
   judgeOutput,

@@ -175,6 +175,39 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
   addFuzzTools(fuzz, run);
 
   program
+    .command('bench')
+    .description('run the IPI micro-benchmark: exact counts, modelled time, and the published tables beside it')
+    .argument('<name>', 'ipi')
+    .option('--vcpus <n>', 'number of virtual CPUs, 2 to 255; default 80', wholeNumber)
+    .option('--rounds <n>', 'rounds played of each row; default 3', wholeNumber)
+    .addOption(new Option('--mode <name>', 'only this mode; repeat it or list several').argParser(collect))
+    .addOption(
+      new Option(
+        '--rows <pattern>',
+        "only these rows, e.g. 'physical * broadcast'; repeat it or list several",
+      ).argParser(collect),
+    )
+    .option('--kvm <era>', 'KVM version; default that of the published tables')
+    .addOption(vendor())
+    .addOption(new Option('--apicv <mode>', 'APIC virtualization of an Intel host').choices(['off', 'on', 'ipiv']))
+    .option('--avic', 'AVIC of an AMD host')
+    .addOption(seed())
+    .addOption(
+      new Option(
+        '--what-if <change>',
+        'compare with apicv=on, ipiv=on, avic=on, shorthand, sparse-ids=K, vcpus=N, pv-eoi=off, idle=halt, kvm=ERA or a cost (exit.vmcall=900)',
+      ).argParser(collect),
+    )
+    .option('--costs', 'list the costs and where they come from')
+    .option('--speed', 'measure how many rounds a second are simulated')
+    .option('--csv', 'print the table as CSV')
+    .option('--svg <file>', 'write a chart')
+    .addOption(json)
+    .action((name: string, options) =>
+      run(async (out) => (await import('./bench.ts')).benchCommand(name, options, out)),
+    );
+
+  program
     .command('asm')
     .description('assemble a program and list addresses, bytes and source lines')
     .argument('<file>', 'assembler source (.S), ELF or flat binary')
