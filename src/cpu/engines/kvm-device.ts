@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { KvmscopeError } from '../../errors.ts';
+import { MAXPHYADDR } from '../cpu.ts';
 import { koffi } from './koffi.ts';
 import { CAP, calls, EAGAIN, EINTR, ioctl, KVM, type Mapping, map, openKvm, RunLimit, unmap } from './kvm-calls.ts';
 
@@ -17,6 +18,8 @@ const CPUID_ENTRY_BYTES = 40;
 const RUN_EXIT_REASON = 8;
 const RUN_IO_PORT = 34;
 const RUN_IO_DATA = 40;
+const RUN_MMIO_DATA = 40;
+const RUN_MMIO_IS_WRITE = 52;
 /** KVM_EXIT_*; those not here have no name of their own. */
 const KVM_EXITS: Readonly<Record<number, string>> = {
   ...{ 2: 'io', 4: 'debug', 5: 'hlt', 6: 'mmio', 8: 'shutdown', 9: 'fail-entry', 17: 'internal-error' },
@@ -86,6 +89,7 @@ export interface KvmVmOptions {
 }
 
 const CPUID_PV_FEATURES = 0x40000001;
+const CPUID_ADDRESS_SIZES = 0x80000008;
 const DEFAULT_LIMIT = 1000;
 
 /** A virtual machine. Whoever makes it closes it; what KVM refuses throws KvmscopeError('engine') and leaves nothing open. */
@@ -154,14 +158,16 @@ function capability(number: number, argument: number): Uint8Array {
   return bytes;
 }
 
-/** struct kvm_cpuid2 with all that this KVM supports. */
+/** struct kvm_cpuid2 with all that this KVM supports, and the address width of the other engines. */
 function guestCpuid(kvm: number, hiddenPvFeatures: number): Uint8Array {
   const cpuid = Buffer.alloc(8 + CPUID_ENTRIES * CPUID_ENTRY_BYTES);
   cpuid.writeUInt32LE(CPUID_ENTRIES, 0);
   ioctl(kvm, KVM.GET_SUPPORTED_CPUID, cpuid);
   for (let at = 8; at < 8 + cpuid.readUInt32LE(0) * CPUID_ENTRY_BYTES; at += CPUID_ENTRY_BYTES) {
-    if (cpuid.readUInt32LE(at) !== CPUID_PV_FEATURES) continue;
-    cpuid.writeUInt32LE((cpuid.readUInt32LE(at + 12) & ~hiddenPvFeatures) >>> 0, at + 12);
+    const leaf = cpuid.readUInt32LE(at);
+    const eax = cpuid.readUInt32LE(at + 12);
+    if (leaf === CPUID_PV_FEATURES) cpuid.writeUInt32LE((eax & ~hiddenPvFeatures) >>> 0, at + 12);
+    if (leaf === CPUID_ADDRESS_SIZES) cpuid.writeUInt32LE(((eax & ~0xff) | MAXPHYADDR) >>> 0, at + 12);
   }
   return cpuid;
 }
@@ -213,6 +219,7 @@ export class KvmVcpu {
   readonly #msr = Buffer.alloc(24);
   readonly #events = Buffer.alloc(64);
   readonly #debug = Buffer.alloc(72);
+  readonly #noDebug = Buffer.alloc(72);
 
   constructor(fd: number, id: number, run: Uint8Array, limit: RunLimit) {
     this.#fd = fd;
@@ -275,6 +282,10 @@ export class KvmVcpu {
     bytes.writeUInt32LE(VALID_NMI_PENDING | VALID_SHADOW | (smm ? VALID_SMM : 0), 20);
     ioctl(this.#fd, KVM.SET_VCPU_EVENTS, bytes);
   }
+  /** KVM_RUN ends at exits only. */
+  runFreely(): void {
+    ioctl(this.#fd, KVM.SET_GUEST_DEBUG, this.#noDebug);
+  }
   /** The next KVM_RUN ends behind one instruction. To be called when the registers have been set. */
   singleStep(): void {
     ioctl(this.#fd, KVM.SET_GUEST_DEBUG, this.#debug);
@@ -293,6 +304,10 @@ export class KvmVcpu {
     if (errno !== 0) throw new KvmscopeError('engine', `/dev/kvm: KVM_RUN failed with errno ${errno}`);
     const reason = this.#run.getUint32(RUN_EXIT_REASON, true);
     return KVM_EXITS[reason] ?? `exit ${reason}`;
+  }
+  /** Answers an 'mmio' exit that reads: with zero. */
+  answerMmio(): void {
+    if (this.#run.getUint8(RUN_MMIO_IS_WRITE) === 0) this.#run.setBigUint64(RUN_MMIO_DATA, 0n, true);
   }
   /** Port and byte of an 'io' exit that writes one byte. */
   output(): { readonly port: number; readonly value: number } {
@@ -393,3 +408,5 @@ for (const [name, offset] of Object.entries(SREGS_TABLES)) {
   PLACES.set(`${name}_limit`, { special: true, offset: offset + 8, bits: 16 });
 }
 for (const [name, offset] of Object.entries(SREGS_CONTROL)) PLACES.set(name, { special: true, offset, bits: 64 });
+/** The names that `get` and `put` know. */
+export const kvmRegisterNames = (): string[] => [...PLACES.keys()];
