@@ -151,7 +151,7 @@ const TABLE = {
   selfIpiThroughIcr: until('5.18', 'SELF_IPI is an ICR write of 0x40000 | vector, visible when ICR is read', ''),
   icrReservedGp: since('6.12', 'x2APIC ICR bits 31:20, 17:16 and 13 raise #GP', '71bf395a276f'),
   icrStorage: row<'two 32-bit registers' | 'one 64-bit register' | 'by vendor'>(
-    'how x2APIC ICR is kept; by vendor = 64-bit on Intel, two halves on AMD; only hardware help shows it',
+    'how x2APIC ICR is kept; by vendor = 64-bit on Intel, two halves on AMD; ICR2 shows it after a change of the APIC mode',
     '73b42dc69be8',
     'two 32-bit registers',
     ['5.18', 'one 64-bit register', 'a57a31684d7b'],

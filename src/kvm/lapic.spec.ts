@@ -101,6 +101,7 @@ describe('every register after RESET and INIT', () => {
 
   it.each([true, false])('bootstrap processor: %s', (bsp) => {
     const lapic = new Lapic(0, 5, NEWEST_ERA, bsp);
+    lapic.wideIcr = true;
     expect([...lapic.registers]).toEqual(slots(expected(bsp, 'xapic', 5 << 24)));
     expect(lapic.apicBase).toBe(bsp ? 0xfee00900n : 0xfee00800n);
     for (const mode of ['xapic', 'x2apic'] as const) {
@@ -406,6 +407,58 @@ describe('x2APIC mode', () => {
     const lapic = x2apic();
     lapic.writeX2Icr(0x10f0, 1);
     expect(lapic.icr).toBe(0x1_0000_00f0n);
+  });
+});
+
+describe('ICR[63:32] and a change of mode', () => {
+  /** ICR in x2APIC mode, ICR2 of the xAPIC after that, and ICR when it is in x2APIC mode again. */
+  function roundTrip(wideIcr: boolean): readonly [bigint, number, number, bigint] {
+    const lapic = xapic();
+    lapic.wideIcr = wideIcr;
+    lapic.write(A.APIC_ICR2, 0x07000000);
+    lapic.setBase(X2, 0);
+    const before = lapic.icr;
+    lapic.writeX2Icr(0x41, 0x12345678);
+    lapic.setBase(0xfee00000, 0);
+    const disabled = lapic.registers[A.APIC_ICR2 >> 4];
+    lapic.setBase(XAPIC, 0);
+    const enabled = lapic.read(A.APIC_ICR2);
+    lapic.setBase(X2, 0);
+    return [before, disabled, enabled, lapic.icr];
+  }
+
+  it('as one register: the xAPIC and the x2APIC do not see what the other has', () => {
+    expect(roundTrip(true)).toEqual([0n, 0x07000000, 0x07000000, 0x12345678_00000041n]);
+  });
+
+  it('as two halves: they share ICR2', () => {
+    const shared = 0x12345678;
+    expect(roundTrip(false)).toEqual([0x07000000_00000000n, shared, shared, 0x12345678_00000041n]);
+  });
+
+  it('INIT in x2APIC mode leaves the second of two halves alone since v6.12', () => {
+    const icr = (era: string, wideIcr: boolean): bigint => {
+      const lapic = x2apic(resolveEra(era));
+      lapic.wideIcr = wideIcr;
+      lapic.writeX2Icr(0x41, 7);
+      lapic.reset(true);
+      return lapic.icr;
+    };
+    expect(icr('6.12', false)).toBe(0x7_0000_0000n);
+    expect(icr('6.12', true)).toBe(0n);
+    expect(icr('6.11', true)).toBe(0n);
+    expect(icr('5.17', false)).toBe(0n);
+  });
+
+  it('KVM_SET_LAPIC in x2APIC mode sets ICR2 as well', () => {
+    const lapic = x2apic();
+    lapic.wideIcr = true;
+    const page = lapic.registers.slice();
+    page[A.APIC_ICR2 >> 4] = 9;
+    lapic.load(page);
+    lapic.writeX2Icr(0x41, 7);
+    lapic.setBase(0xfee00000, 0);
+    expect(lapic.registers[A.APIC_ICR2 >> 4]).toBe(9);
   });
 });
 

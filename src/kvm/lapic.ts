@@ -198,6 +198,10 @@ export class Lapic {
   readonly registers: Uint32Array = new Uint32Array(SLOTS);
   /** x2APIC ICR[63:32] as the processor itself last wrote it, on hardware that virtualizes the write; else 0. */
   processorIcrHigh = 0;
+  /** KVM keeps the x2APIC ICR as one register of 64 bits, apart from the ICR2 of xAPIC mode. */
+  wideIcr = false;
+  /** With `wideIcr`, whichever of ICR[63:32] and ICR2 does not show in this mode. */
+  #hiddenIcrHigh = 0;
   readonly message: IpiMessage = { icrLow: 0, dest: 0 };
   eoiVector = -1;
 
@@ -256,10 +260,15 @@ export class Lapic {
     const r = this.registers;
     const id = r[ID];
     const ldr = r[LDR];
+    const icrHigh = r[ICR2];
     r.fill(0);
-    this.processorIcrHigh = 0;
     r[ID] = id;
+    // In x2APIC mode KVM has cleared 64 bits at 0x300 since v5.18: of two halves, the second is elsewhere.
+    const kept = init && this.x2apic && this.#era.icrStorage !== 'two 32-bit registers';
+    if (!kept) this.processorIcrHigh = 0;
+    else if (!this.wideIcr) r[ICR2] = icrHigh;
     if (!init) {
+      if (this.x2apic && this.wideIcr) this.#hiddenIcrHigh = icrHigh;
       this.baseLo = (APIC_DEFAULT_BASE | APIC_BASE_EN | (this.#bsp ? APIC_BASE_BSP : 0)) >>> 0;
       this.baseHi = 0;
       this.hwEnabled = true;
@@ -284,6 +293,7 @@ export class Lapic {
   assign(from: Lapic): void {
     this.registers.set(from.registers);
     this.processorIcrHigh = from.processorIcrHigh;
+    this.#hiddenIcrHigh = from.#hiddenIcrHigh;
     this.message.icrLow = from.message.icrLow;
     this.message.dest = from.message.dest;
     this.eoiVector = from.eoiVector;
@@ -367,10 +377,16 @@ export class Lapic {
    */
   setBase(lo: number, hi: number): boolean {
     const changed = (this.baseLo ^ lo) & (APIC_BASE_EN | APIC_BASE_EXTD);
+    const { registers, x2apic } = this;
     this.baseLo = lo >>> 0;
     this.baseHi = hi >>> 0;
     this.hwEnabled = (lo & APIC_BASE_EN) !== 0;
     this.x2apic = this.hwEnabled && (lo & APIC_BASE_EXTD) !== 0;
+    if (this.wideIcr && this.x2apic !== x2apic) {
+      const hidden = this.#hiddenIcrHigh;
+      this.#hiddenIcrHigh = registers[ICR2];
+      registers[ICR2] = hidden;
+    }
     if (changed & APIC_BASE_EN && this.hwEnabled) this.registers[ID] = (this.vcpuId << 24) >>> 0;
     if (changed & APIC_BASE_EXTD) {
       if (lo & APIC_BASE_EXTD) {
@@ -395,6 +411,8 @@ export class Lapic {
       r[ID] = id;
       r[LDR] = ldr;
     }
+    // The image has both halves where they are in xAPIC mode, and nothing beside ICR.
+    this.#hiddenIcrHigh = this.x2apic ? r[ICR2] : 0;
     this.swEnabled = (r[SVR] & SVR_ENABLED) !== 0;
     this.timer.load(r[LVTT], r[TMICT], r[TDCR], r[TMCCT]);
     this.highestIsrCache = -1;

@@ -121,6 +121,8 @@ export interface VcpuSetup {
   /** The guest's CPUID shows the x2APIC, and the TSC-deadline timer. */
   readonly showsX2apic: boolean;
   readonly showsDeadline: boolean;
+  /** KVM keeps the x2APIC ICR as one register of 64 bits. */
+  readonly wideIcr: boolean;
 }
 
 export class KvmVcpu {
@@ -192,6 +194,7 @@ export class KvmVcpu {
     this.showsX2apic = setup.showsX2apic;
     this.lapic = new Lapic(setup.index, setup.vcpuId, setup.era, this.bsp, setup.lint0Reenabled, setup.clock);
     this.lapic.showsDeadline = setup.showsDeadline;
+    this.lapic.wideIcr = setup.wideIcr;
     this.#clock = setup.clock;
     this.#apart = setup.clock.now - setup.state.steps;
     this.mp = this.bsp ? MP_RUNNABLE : MP_UNINITIALIZED;

@@ -331,7 +331,8 @@ export class Kvm implements HypercallContext, MsrContext {
       hideFrom(state, this.hidden);
       const { clock, exitTable } = this;
       const shows = (name: string): boolean => this.hidden.every((feature) => feature.name !== name);
-      const setup = { index, vcpuId, state, era, clock, exitTable, lint0Reenabled };
+      const wideIcr = era.icrStorage === 'one 64-bit register' || (era.icrStorage === 'by vendor' && intel);
+      const setup = { index, vcpuId, state, era, clock, exitTable, lint0Reenabled, wideIcr };
       return new KvmVcpu({ ...setup, showsX2apic: shows('x2apic'), showsDeadline: shows('tsc_deadline_timer') });
     });
     this.trace =

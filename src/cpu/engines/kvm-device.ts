@@ -299,8 +299,8 @@ export class KvmVcpu {
     this.#limit.start();
     const result = c.number(this.#fd, KVM.RUN, 0);
     const errno = result < 0 ? c.koffi.errno() : 0;
-    if (this.#limit.stop()) return 'limit';
-    if (errno === EINTR || errno === EAGAIN) return 'intr';
+    const late = this.#limit.stop();
+    if (errno === EINTR || errno === EAGAIN) return late ? 'limit' : 'intr';
     if (errno !== 0) throw new KvmscopeError('engine', `/dev/kvm: KVM_RUN failed with errno ${errno}`);
     const reason = this.#run.getUint32(RUN_EXIT_REASON, true);
     return KVM_EXITS[reason] ?? `exit ${reason}`;

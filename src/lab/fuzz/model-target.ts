@@ -270,8 +270,9 @@ export class ModelTarget implements Target {
     const { index } = vcpu;
     if (this.#performed[index] === 0) {
       this.#performed[index] = 1;
+      if (vcpu.lapic.initPending) return false;
       if (index === 0 || (vcpu.mp === MP_RUNNABLE && !vcpu.blocked)) return true;
-      if (vcpu.lapic.initPending || vcpu.lapic.sipiPending) return false;
+      if (vcpu.lapic.sipiPending) return false;
       vcpu.mpState = 'runnable';
       return true;
     }
