@@ -201,12 +201,40 @@ export interface PendingEvents {
   readonly init: number;
 }
 
-/** One vCPU. Register structures are as last got or to be set. */
-export class KvmVcpu {
-  readonly id: number;
+/** The register structures of a vCPU, as last got or to be set. */
+export class KvmRegisters {
   /** struct kvm_regs and struct kvm_sregs. */
   readonly regs = new DataView(new ArrayBuffer(REGS_BYTES));
   readonly sregs = new DataView(new ArrayBuffer(SREGS_BYTES));
+
+  /** A register by the name that registers.ts gives it: those of struct kvm_regs, control registers, tables and segments. */
+  get(name: string): bigint {
+    const at = place(name);
+    const view = at.special ? this.sregs : this.regs;
+    if (at.attributes) {
+      return ATTRIBUTES.reduce(
+        (sum, [offset, bit]) => sum | (BigInt(view.getUint8(at.offset + offset)) << BigInt(bit)),
+        0n,
+      );
+    }
+    if (at.bits === 64) return view.getBigUint64(at.offset, true);
+    return BigInt(at.bits === 32 ? view.getUint32(at.offset, true) : view.getUint16(at.offset, true));
+  }
+  put(name: string, value: bigint): void {
+    const at = place(name);
+    const view = at.special ? this.sregs : this.regs;
+    if (at.attributes) {
+      for (const [offset, bit, mask] of ATTRIBUTES)
+        view.setUint8(at.offset + offset, Number(value >> BigInt(bit)) & mask);
+    } else if (at.bits === 64) view.setBigUint64(at.offset, BigInt.asUintN(64, value), true);
+    else if (at.bits === 32) view.setUint32(at.offset, Number(value & 0xffffffffn), true);
+    else view.setUint16(at.offset, Number(value & 0xffffn), true);
+  }
+}
+
+/** One vCPU. */
+export class KvmVcpu extends KvmRegisters {
+  readonly id: number;
   /** struct kvm_lapic_state: the register at offset n × 16 is element n × 4. */
   readonly lapic = new Uint32Array(LAPIC_BYTES / 4);
   readonly #fd: number;
@@ -219,9 +247,9 @@ export class KvmVcpu {
   readonly #msr = Buffer.alloc(24);
   readonly #events = Buffer.alloc(64);
   readonly #debug = Buffer.alloc(72);
-  readonly #noDebug = Buffer.alloc(72);
 
   constructor(fd: number, id: number, run: Uint8Array, limit: RunLimit) {
+    super();
     this.#fd = fd;
     this.id = id;
     this.#run = new DataView(run.buffer, run.byteOffset, run.byteLength);
@@ -282,10 +310,6 @@ export class KvmVcpu {
     bytes.writeUInt32LE(VALID_NMI_PENDING | VALID_SHADOW | (smm ? VALID_SMM : 0), 20);
     ioctl(this.#fd, KVM.SET_VCPU_EVENTS, bytes);
   }
-  /** KVM_RUN ends at exits only. */
-  runFreely(): void {
-    ioctl(this.#fd, KVM.SET_GUEST_DEBUG, this.#noDebug);
-  }
   /** The next KVM_RUN ends behind one instruction. To be called when the registers have been set. */
   singleStep(): void {
     ioctl(this.#fd, KVM.SET_GUEST_DEBUG, this.#debug);
@@ -313,30 +337,6 @@ export class KvmVcpu {
   output(): { readonly port: number; readonly value: number } {
     const at = Number(this.#run.getBigUint64(RUN_IO_DATA, true));
     return { port: this.#run.getUint16(RUN_IO_PORT, true), value: this.#run.getUint8(at) };
-  }
-
-  /** A register by the name that registers.ts gives it: those of struct kvm_regs, control registers, tables and segments. */
-  get(name: string): bigint {
-    const at = place(name);
-    const view = at.special ? this.sregs : this.regs;
-    if (at.attributes) {
-      return ATTRIBUTES.reduce(
-        (sum, [offset, bit]) => sum | (BigInt(view.getUint8(at.offset + offset)) << BigInt(bit)),
-        0n,
-      );
-    }
-    if (at.bits === 64) return view.getBigUint64(at.offset, true);
-    return BigInt(at.bits === 32 ? view.getUint32(at.offset, true) : view.getUint16(at.offset, true));
-  }
-  put(name: string, value: bigint): void {
-    const at = place(name);
-    const view = at.special ? this.sregs : this.regs;
-    if (at.attributes) {
-      for (const [offset, bit, mask] of ATTRIBUTES)
-        view.setUint8(at.offset + offset, Number(value >> BigInt(bit)) & mask);
-    } else if (at.bits === 64) view.setBigUint64(at.offset, BigInt.asUintN(64, value), true);
-    else if (at.bits === 32) view.setUint32(at.offset, Number(value & 0xffffffffn), true);
-    else view.setUint16(at.offset, Number(value & 0xffffn), true);
   }
 }
 

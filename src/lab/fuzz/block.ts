@@ -6,8 +6,9 @@ import { KvmscopeError } from '../../errors.ts';
 import { ERAS, NEWEST_ERA, resolveEra, type SwitchName } from '../../kvm/eras.ts';
 import { Comparison, caseToJson, type Difference, encodeCase, signatureOf, stepName } from './compare.ts';
 import { differingSwitches, eraWith, findProgram, type Sides, storyOf } from './find.ts';
-import { Generator } from './generate.ts';
+import { Generator, removeStep } from './generate.ts';
 import { Invariants } from './invariants.ts';
+import { openLiveTarget } from './live-kvm.ts';
 import { ModelTarget } from './model-target.ts';
 import { shrink, sizeOf } from './shrink.ts';
 import type { Target } from './target.ts';
@@ -19,6 +20,8 @@ import {
   Outcome,
   RESULT_FASTPATH,
   RESULT_STATUS,
+  STEP_OP,
+  STEP_WORDS,
   type Topology,
 } from './types.ts';
 
@@ -52,6 +55,8 @@ const TWICE = 64;
 const SLOWLY = 8;
 const MOST_CORPUS = 256;
 const NOVELTIES = 1 << 16;
+/** The other side is the machine's KVM. */
+export const LIVE = '/dev/kvm';
 /** An era without a fastpath. */
 const SLOW_ERA = '5.5';
 
@@ -74,9 +79,20 @@ export async function openCampaign(campaign: Campaign, options: OpenOptions = {}
 type Open = NonNullable<OpenOptions['open']>;
 
 async function openRoom(campaign: Campaign, topology: Topology, open: Open): Promise<Room> {
-  const { kvm, against, direct } = campaign;
+  const { kvm, against } = campaign;
+  const live = against === LIVE;
+  // Handlers alone do not show what the machine's KVM does: MP states. There `direct` is about the machine's side.
+  const direct = campaign.direct && !live;
   const model = await open('kvm', topology, kvm, direct);
-  const other = against === undefined ? undefined : await open('against', topology, against, direct);
+  let other: Target | undefined;
+  if (live) {
+    try {
+      other = await openLiveTarget(topology, model.start, { direct: campaign.direct });
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+  } else if (against !== undefined) other = await open('against', topology, against, direct);
   const slow = resolveEra(kvm).fastpath
     ? await open('kvm', topology, `${kvm}+fastpath@${SLOW_ERA}`, direct)
     : undefined;
@@ -131,7 +147,7 @@ class Room {
 
   /** Executes it on the other side; whether both agree. Call `runModel` first. */
   agrees(test: Case): boolean {
-    if (this.other === undefined || this.comparison === undefined) return true;
+    if (this.other === undefined || this.comparison === undefined || this.other.skips?.(test)) return true;
     this.other.run(test, this.otherOutcome);
     return this.comparison.equal(this.outcome, this.otherOutcome);
   }
@@ -439,6 +455,7 @@ class Hunt {
     for (let i = 0; i < count; i++) {
       const number = this.#number++;
       this.#generator.next(test);
+      if (room.other?.lacks !== undefined) leaveOut(test, room.other.lacks);
       decisions.fill(0);
       const broken = room.runModel(test);
       const novel = this.#look(decisions);
@@ -485,6 +502,13 @@ class Hunt {
       for (let bit = 0; bit < 32; bit++) if ((this.#reached[word] >>> bit) & 1) points.push(word * 32 + bit);
     }
     return points;
+  }
+}
+
+/** Takes steps out of a case, unless nothing is left of it. */
+function leaveOut(test: Case, operations: ReadonlySet<number>): void {
+  for (let step = test.length - 1; step >= 0 && test.length > 1; step--) {
+    if (operations.has(test.words[step * STEP_WORDS + STEP_OP])) removeStep(test, step);
   }
 }
 

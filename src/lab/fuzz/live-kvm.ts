@@ -2,18 +2,21 @@
  * The KVM of this machine as a target of the fuzzer: the model's cases, performed by the machine's kernel. Steps are guest instructions, stepped
  * over one by one, or, with `direct`, MSR accesses of the host (KVM_SET_MSRS, KVM_GET_MSRS), which have the same effects.
  */
-import { type KvmVcpu, KvmVm, kvmRegisterNames, MP } from '../../cpu/engines/kvm-device.ts';
+import { type KvmVcpu, KvmVm, type KvmVmOptions, kvmRegisterNames, MP } from '../../cpu/engines/kvm-device.ts';
 import { type KvmReport, liveKvm } from '../../cpu/engines/kvm-probe.ts';
 import { REGISTERS } from '../../cpu/registers.ts';
 import { KvmscopeError } from '../../errors.ts';
+import { NEWEST_ERA, resolveEra } from '../../kvm/eras.ts';
 import { BOOT_LAYOUT, bootMemory } from '../../machine/boot-state.ts';
 import { createVm } from '../../machine/machine.ts';
 import { type CallerMode, handlerAt, idtLimit, STUB, STUB_IDT, type Stimulus, stub } from '../stub.ts';
 import type { Target } from './target.ts';
+import type { Campaign } from './types.ts';
 import * as T from './types.ts';
 
 const { OP } = T;
 
+const NR_CLOCK_PAIRING = 9;
 const MSR_APIC_BASE = 0x1b;
 const MSR_X2APIC_FIRST = 0x800;
 const MSR_X2APIC_LAST = 0x8ff;
@@ -55,6 +58,8 @@ const GENERAL_PROTECTION = 13;
 const LIMIT = 2;
 /** Milliseconds for one step. A guest that needs longer does not come to an end. */
 const STEP_LIMIT = 250;
+/** So many KVM_RUNs a step may take in any case: this process may have been the one that did not run. */
+const FEWEST_RUNS = 64;
 
 // Offsets in struct kvm_regs, in 32-bit elements.
 const RAX = 0;
@@ -111,7 +116,7 @@ export interface LiveTargetOptions {
   /** What is known of the KVM. Default: this machine's, found out once. */
   readonly report?: KvmReport;
   /** Makes the VM. Default: a VM of /dev/kvm. */
-  readonly device?: (options: ConstructorParameters<typeof KvmVm>[0]) => LiveVmDevice;
+  readonly device?: (options: KvmVmOptions) => LiveVmDevice | Promise<LiveVmDevice>;
 }
 
 /** What a vCPU is restored to. */
@@ -136,6 +141,7 @@ class LiveTarget implements Target {
   readonly topology: T.Topology;
   readonly observes: Uint8Array = new Uint8Array(T.VCPU_WORDS).fill(1);
   readonly showsFastpath: boolean = false;
+  readonly lacks: ReadonlySet<number>;
   readonly start: Uint32Array;
   readonly #vm: LiveVmDevice;
   readonly #report: KvmReport;
@@ -167,6 +173,11 @@ class LiveTarget implements Target {
     this.#direct = direct;
     for (const word of UNOBSERVED) this.observes[word] = 0;
     if (!report.smm) this.observes[T.WORD_SMI] = 0;
+    this.lacks = new Set([
+      ...(report.noHypercalls === undefined ? [] : [OP.call]),
+      // Such a KVM does not mark interrupts as in service, and does not sleep when it steps over HLT.
+      ...(report.software ? [OP.take, OP.hlt] : []),
+    ]);
     // What the host's access does not reach is the handler of a fault, whose CS can be another one.
     if (direct && (topology.mode === 'compat32' || topology.cpl === 3)) this.observes[T.WORD_CS] = 0;
     this.#performed = new Uint8Array(vm.vcpus.length);
@@ -256,19 +267,18 @@ class LiveTarget implements Target {
 
   skips(test: T.Case): boolean {
     const { words, length } = test;
-    const { noHypercalls, software, vectorHashing } = this.#report;
+    const { software, vectorHashing } = this.#report;
     let nmis = 0;
     for (let at = 0; at < length * T.STEP_WORDS; at += T.STEP_WORDS) {
       const op = words[at + T.STEP_OP];
       const register = registerOf(op, words[at + T.STEP_ARGS]);
-      if (op === OP.call && noHypercalls !== undefined) return true;
-      // Such a KVM does not mark interrupts as in service, and does not sleep when it steps over HLT.
-      if (software && (op === OP.take || op === OP.hlt)) return true;
+      if (this.lacks.has(op)) return true;
       if ((op === OP.wrmsr || op === OP.rdmsr) && register < 0 && words[at + T.STEP_ARGS] !== MSR_APIC_BASE)
         return true;
       // What is not readable is not written by KVM either, and leaves whatever was there.
       if (op === OP.load && !READABLE.has(register)) return true;
       // Time goes on differently.
+      if (op === OP.call && words[at + T.STEP_ARGS] === NR_CLOCK_PAIRING) return true;
       if (register === SLOT_TMCCT || (register === SLOT_TMICT && length > 1)) return true;
       if (register !== SLOT_ICR || op === OP.rdmsr || op === OP.load) continue;
       const delivery = (words[at + T.STEP_ARGS + 2] >> 8) & 7;
@@ -452,7 +462,7 @@ class LiveTarget implements Target {
     const vcpu = this.#vcpus[index];
     const regs = this.#regs[index];
     const deadline = performance.now() + STEP_LIMIT;
-    do {
+    for (let runs = 0; runs < FEWEST_RUNS || performance.now() < deadline; runs++) {
       vcpu.singleStep();
       const exit = vcpu.run();
       if (exit === 'mmio') vcpu.answerMmio();
@@ -468,7 +478,7 @@ class LiveTarget implements Target {
         }
         if (exit === 'limit' && vcpu.getMpState() === MP.halted) return T.STATUS_ASLEEP;
       } else if (exit !== 'intr') break;
-    } while (performance.now() < deadline);
+    }
     this.#sregsChanged[index] = 1;
     return T.STATUS_STUCK;
   }
@@ -546,6 +556,38 @@ function registerOf(op: number, first: number): number {
 const refused = (vcpu: LiveVcpu, what: string): KvmscopeError =>
   new KvmscopeError('engine', `/dev/kvm does not take the start state of vCPU ${vcpu.id}: ${what}`);
 
+/** The era of a kernel release such as `6.18.5-amd64`; the newest for a newer kernel. Throws KvmscopeError('engine'). */
+export function eraOfKernel(release: string): string {
+  const version = /^(\d+)\.(\d+)/.exec(release);
+  if (version === null) throw new KvmscopeError('engine', `a kernel named ${release} belongs to no version of KVM`);
+  const [major, minor] = NEWEST_ERA.name.split('.').map(Number);
+  const newer = Number(version[1]) > major || (Number(version[1]) === major && Number(version[2]) > minor);
+  return newer ? NEWEST_ERA.name : resolveEra(version[0]).name;
+}
+
+/** What is left open about a campaign against the machine's KVM. */
+export type LiveCampaign = Omit<Campaign, 'kvm'> & { readonly kvm?: string | undefined };
+
+/**
+ * A campaign against /dev/kvm as this machine's KVM allows it: the era of its kernel unless one is named, its vendor, its lowest-priority rule,
+ * without the topologies that it cannot have. Throws KvmscopeError('engine') with one line if there is no KVM, or none that makes hypercalls
+ * for a campaign about them.
+ */
+export function liveCampaign(campaign: LiveCampaign, report: KvmReport = liveKvm()): Campaign {
+  const { unavailable, kernel, vendor, vectorHashing, noHypercalls } = report;
+  if (unavailable !== undefined) throw new KvmscopeError('engine', `no live KVM to compare with: ${unavailable}`);
+  if (campaign.kind === 'hypercall' && noHypercalls !== undefined) throw new KvmscopeError('engine', noHypercalls);
+  const topologies = campaign.topologies
+    .filter(({ apic, exitHypercalls = 0 }) => apic !== 'none' && exitHypercalls === 0)
+    .map((topology) => ({ ...topology, vendor, vectorHashing }));
+  // A SIPI shows at vCPUs that wait for one, a wake-up at those that sleep: several topologies come with both.
+  const bases: readonly (readonly T.Topology[])[] =
+    topologies.length > 1 && campaign.kind === 'icr'
+      ? topologies.filter(({ aps }) => aps === 'halted').map((one) => [one, { ...one, aps: 'init-received' }])
+      : topologies.map((one) => [one]);
+  return { ...campaign, kvm: campaign.kvm ?? eraOfKernel(kernel), topologies: bases.flat() };
+}
+
 const REGISTER_NAMES = REGISTERS.map(({ name }) => name).filter(
   (name) => kvmRegisterNames().includes(name) && name !== 'cr8',
 );
@@ -571,7 +613,7 @@ export async function openLiveTarget(
   try {
     const hiddenPvFeatures = pvFeatures === undefined ? 0 : ~pvFeatures >>> 0;
     const make = options.device ?? ((of) => new KvmVm(of));
-    live = make({ ids, memory, x2apicApi, enforcePvFeatures, hiddenPvFeatures, limit: LIMIT });
+    live = await make({ ids, memory, x2apicApi, enforcePvFeatures, hiddenPvFeatures, limit: LIMIT });
     const caller = (cpl === 3 ? `${mode}-user` : mode) as CallerMode;
     live.memory.set(model.memory);
     live.memory.set(

@@ -132,7 +132,7 @@ export class ModelTarget implements Target {
     this.#registers = this.kvm.vcpus.map(({ state }) => savedRegisters(state));
     this.#performed = new Uint8Array(topology.vcpus);
     for (const vcpu of this.kvm.vcpus) {
-      if (vcpu.index > 0) vcpu.mpState = topology.aps === 'halted' ? 'halted' : 'uninitialized';
+      if (vcpu.index > 0) vcpu.mpState = topology.aps === 'wait-for-sipi' ? 'uninitialized' : topology.aps;
       vcpu.lapic.requestEvent = false;
     }
     this.#startBlocked = this.kvm.vcpus.map(({ blocked }) => blocked);

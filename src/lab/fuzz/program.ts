@@ -78,7 +78,7 @@ function settings(topology: Topology, alone: boolean): string {
     ['mode', mode],
     ['cpl', cpl === 3 ? 3 : undefined],
     ['apic', apic === 'mixed' ? 'xapic' : apic === 'x2apic' ? undefined : apic],
-    ['aps', alone ? (aps === 'halted' ? undefined : aps) : 'run'],
+    ['aps', alone ? (aps === 'halted' ? undefined : 'wait-for-sipi') : 'run'],
     ['x2apic-api', x2apicApi === 0 ? undefined : x2apicApi],
     ['enforce-pv', enforcePvFeatures ? 'yes' : undefined],
     ['pv-features', pvFeatures === undefined ? undefined : hex(pvFeatures)],

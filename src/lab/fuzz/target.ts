@@ -16,6 +16,8 @@ export interface Target {
    * may have changed, read in this order: LAPIC registers, events, MP state (which carries out INIT and SIPI), CS.
    */
   run(test: Case, outcome: Outcome): void;
+  /** Operations that this target cannot perform. */
+  readonly lacks?: ReadonlySet<number>;
   /** Whether this target cannot perform a case, or what comes of it is not determined. Absent: it can perform all. */
   skips?(test: Case): boolean;
   dispose(): void;

@@ -18,8 +18,8 @@ export interface Topology {
   /** Code size and privilege of the guest code that performs the steps. */
   readonly mode: Exclude<StartMode, 'reset'>;
   readonly cpl: 0 | 3;
-  /** What vCPUs do that perform no step; `wait-for-sipi`: MP state uninitialized. */
-  readonly aps: 'halted' | 'wait-for-sipi';
+  /** What vCPUs do that perform no step; `wait-for-sipi`: MP state uninitialized; `init-received`: as after an INIT, so that a SIPI starts them. */
+  readonly aps: 'halted' | 'wait-for-sipi' | 'init-received';
   /** KVM_CAP_X2APIC_API flags. */
   readonly x2apicApi: number;
   readonly vectorHashing: boolean;
