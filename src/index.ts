@@ -12,6 +12,7 @@
 
 // What CPUs and KVM are made of.
 export type { Cpu, CpuOptions, CpuState, Vendor } from './cpu/cpu.ts';
+export { type KvmReport, liveKvm } from './cpu/engines/kvm-probe.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
 export { FEATURES, type Feature, featureNames } from './cpu/features.ts';
 export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
@@ -54,6 +55,7 @@ export {
 } from './lab/fuzz/campaign.ts';
 export { campaignId } from './lab/fuzz/canonical.ts';
 export { type CampaignContents, readCampaignDirectory } from './lab/fuzz/directory.ts';
+export { type LiveCampaign, liveCampaign } from './lab/fuzz/live-kvm.ts';
 export { mergeCampaigns } from './lab/fuzz/merge.ts';
 export {
   type QueueCampaignOptions,
