@@ -66,6 +66,16 @@ export {
   queueCampaign,
   workQueue,
 } from './lab/fuzz/queue.ts';
+// Interleavings of vCPUs.
+export type { ExploreStats, Reduction } from './lab/fuzz/race/explore.ts';
+export type { FailureKind } from './lab/fuzz/race/judge.ts';
+export {
+  exploreRaces,
+  type RaceFind,
+  type RaceLimits,
+  type RaceOptions,
+  type RaceReport,
+} from './lab/fuzz/race/race.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
 // The IPI micro-benchmark and its published tables.
@@ -148,6 +158,7 @@ export {
 } from './lab/verify.ts';
 // Virtual machines.
 export { BOOT_LAYOUT, SELECTOR } from './machine/boot-state.ts';
+export type { FingerprintOptions } from './machine/fingerprint.ts';
 export { createVm, type VmOptions } from './machine/machine.ts';
 export { formatSchedule, parseSchedule, type Schedule, type ScheduleTurn, scheduleOf } from './machine/schedule.ts';
 export type {

@@ -81,6 +81,13 @@ export interface Cpu {
    * that was disposed of.
    */
   restore?(snapshot: CpuSnapshot): void;
+  /**
+   * Of an engine with snapshots: a number of 64 bits, in two halves, for how RAM differs from what it was when the snapshot last taken or
+   * restored was taken; 0 if it does not.
+   */
+  memoryHash?(into: Int32Array): void;
+  /** Of such an engine: the slots of a vCPU's state block (core/layout.ts), two words each, to read. */
+  stateWords?(index: number): Uint32Array;
 }
 
 /** A state of RAM and all vCPUs, pending events and cached translations included, that its engine can go back to. */

@@ -17,6 +17,7 @@ export interface SnapshotCore {
   unwatch(): void;
   rewind(): number;
   replaceCode(frame: number): void;
+  pageHash(frame: number): number;
 }
 
 const PAGE = 4096;
@@ -24,6 +25,8 @@ const PAGE = 4096;
 class Snapshot implements CpuSnapshot {
   /** Contents by frame. */
   readonly pages = new Map<number, Uint8Array>();
+  /** Hashes of pages that were written while this was the base. */
+  readonly hashes = new Map<number, number>();
   readonly edges = new Map<Snapshot, readonly number[]>();
   /** By vCPU: the slots of the state block, and the live TLB entries as index and four words. */
   readonly slots: readonly Uint32Array[];
@@ -104,10 +107,27 @@ export class Snapshots {
     if (!exact) this.#travel(target);
   }
 
+  /** Adds up how far the hashes of pages are from what they were at `#base`, in two halves of 32 bits. */
+  memoryHash(into: Int32Array): void {
+    let low = 0;
+    let high = 0;
+    for (let i = 0; i < this.#written; i++) {
+      const frame = this.#frames[i];
+      const before = (this.#base as Snapshot).hashes.get(frame) as number;
+      const now = this.#core.pageHash(frame);
+      if (now === before) continue;
+      low = (low + (now | 0) - (before | 0)) | 0;
+      high = (high + Math.floor(now / 2 ** 32) - Math.floor(before / 2 ** 32)) | 0;
+    }
+    into[0] = low;
+    into[1] = high;
+  }
+
   /** The core is about to change a page for the first time since `#base`. */
   keep(frame: number): void {
     const base = this.#base as Snapshot;
     const page = this.#save(base, frame);
+    if (!base.hashes.has(frame)) base.hashes.set(frame, this.#core.pageHash(frame));
     this.#frames[this.#written] = frame;
     this.#contents[this.#written++] = page;
   }

@@ -142,7 +142,7 @@ const SHADOWS = L.SHADOW_STI | L.SHADOW_MOV_SS;
 /** One vCPU's state block as the host sees it. Slot n of 8 bytes is at index n (u64) and 2n (u32). */
 export class WasmCpuState implements CpuState {
   readonly index: number;
-  private readonly u32: Uint32Array;
+  readonly u32: Uint32Array;
   private readonly u64: BigUint64Array;
   private readonly core: CoreExports;
   private readonly bytes: Uint8Array;
@@ -575,5 +575,11 @@ export class WasmCpu implements Cpu {
   }
   restore(snapshot: CpuSnapshot): void {
     this.snapshots.restore(snapshot);
+  }
+  stateWords(index: number): Uint32Array {
+    return this.vcpu(index).u32;
+  }
+  memoryHash(into: Int32Array): void {
+    this.snapshots.memoryHash(into);
   }
 }

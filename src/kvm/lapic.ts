@@ -221,6 +221,8 @@ export class Lapic {
   irrPending = false;
   /** Messages of mode lowest priority accepted so far. */
   arbitration = 0;
+  /** Messages accepted so far; only differences mean something. */
+  received = 0;
   nmiQueued = 0;
   smiPending = false;
   initPending = false;
@@ -445,6 +447,7 @@ export class Lapic {
     r[IRR + word] |= bit;
     this.irrPending = true;
     this.requestEvent = true;
+    this.received++;
   }
 
   /** A message that goes past the IRR. */
@@ -480,6 +483,7 @@ export class Lapic {
         return 0;
     }
     this.requestEvent = true;
+    this.received++;
     return 1;
   }
 

@@ -32,6 +32,7 @@ import {
 } from './boot-state.ts';
 import { CONSOLE_FULL, Console } from './console.ts';
 import { acquireEngine, releaseEngine } from './engines.ts';
+import { Fingerprint, type FingerprintOptions } from './fingerprint.ts';
 import { resolveBudget, resolveOptions, resolveSchedule, resolveSeed, resolveSteps, resolveTier2 } from './options.ts';
 import { Recorder } from './recorder.ts';
 import { Scheduler } from './scheduler.ts';
@@ -102,6 +103,7 @@ class Machine implements Vm {
   /** Hypercalls that reached this VMM since the reset. */
   #hypercallsAnswered = 0;
   readonly #snapshots = new Set<MachineSnapshot>();
+  #fingerprint: Fingerprint | undefined;
 
   constructor(options: ResolvedMachineOptions, cpu: Cpu, fresh: boolean, release: () => void) {
     this.options = options;
@@ -282,6 +284,22 @@ class Machine implements Vm {
     this.#pristine = state.pristine;
     this.#wakingVector = state.wakingVector;
     this.#hypercallsAnswered = state.hypercallsAnswered;
+  }
+
+  fingerprint(options: FingerprintOptions = {}): number {
+    this.#checkAlive();
+    if (this.#cpu.memoryHash === undefined) {
+      throw new KvmscopeError('usage', 'the engine of this VM has no snapshots; the built-in one has');
+    }
+    this.#fingerprint ??= new Fingerprint(this.#cpu);
+    const hash = this.#fingerprint.of(this.#kvm, options);
+    hash.number(this.#board.exitStatus);
+    for (const { vcpu, value } of this.#board.reports) {
+      hash.word(vcpu);
+      hash.number(value);
+    }
+    if (this.#console.text !== '') hash.text(this.#console.text);
+    return hash.value;
   }
 
   dispose(): void {

@@ -1,6 +1,7 @@
 /** A virtual machine as a library user sees it; `machine.ts` implements it. */
 import type { Kvm } from '../kvm/x86.ts';
 import type { Program } from '../program/assembler.ts';
+import type { FingerprintOptions } from './fingerprint.ts';
 import type { Schedule } from './schedule.ts';
 import type { MachineOptions, RunEnd, RunResult, StartMode, VcpuView } from './types.ts';
 
@@ -93,6 +94,12 @@ export interface Vm {
    * snapshot, event by event. Throws KvmscopeError('usage') for a snapshot of another VM or one that was disposed of.
    */
   restore(snapshot: Snapshot): void;
+  /**
+   * A number from 0 to 2^53 - 1 for the state now: the same for states from which the same steps lead to the same places. Numbers can be
+   * compared while the same snapshot is the one last taken or restored. Statistics do not count unless asked for, time only where a
+   * timer or a paravirtual clock runs. Throws KvmscopeError('usage') if the engine has no snapshots.
+   */
+  fingerprint(options?: FingerprintOptions): number;
   /** Gives the engine back for reuse; the VM, its snapshots and `memory` of its results must not be used afterwards. */
   dispose(): void;
 }

@@ -89,7 +89,7 @@ export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, st
 export { execute, stepsLeft } from './exec';
 export { condition } from './flags';
 export { flushCode, generation } from './code-cache';
-export { replaceCode, rewind, unwatch, watch } from './snapshot';
+export { pageHash, replaceCode, rewind, unwatch, watch } from './snapshot';
 /** The host is about to write guest RAM, or has just done so while there is no snapshot. */
 export function memoryWritten(address: u32, length: u32): void {
   codeMemoryWritten(address, length);

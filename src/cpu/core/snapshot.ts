@@ -90,3 +90,18 @@ export function replaceCode(frame: u32): void {
     codeWritten(((<u64>frame) << 12) + offset, 8);
   }
 }
+
+/** A number from 0 to 2^53 - 1 for the contents of a page. */
+export function pageHash(frame: u32): f64 {
+  const page = ramBase + (<usize>frame << 12);
+  let a: u64 = <u64>frame + 1;
+  let b: u64 = 0;
+  for (let offset: usize = 0; offset < 4096; offset += 16) {
+    const low = load<u64>(page + offset);
+    const high = load<u64>(page + offset, 8);
+    if (low) a = rotl(a ^ low ^ (<u64>offset * 0xc2b2ae3d27d4eb4f), 27) * 0x9e3779b185ebca87;
+    if (high) b = rotl(b ^ high ^ (<u64>offset * 0xc2b2ae3d27d4eb4f), 31) * 0x9e3779b185ebca87;
+  }
+  a = (a ^ rotl(b, 23)) * 0x165667b19e3779f9;
+  return <f64>((a ^ (a >> 29)) >> 11);
+}

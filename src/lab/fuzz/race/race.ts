@@ -1,0 +1,267 @@
+/** `fuzz race` of one program: explore its interleavings, judge where they lead, shrink the schedules that fail. */
+import { readFileSync } from 'node:fs';
+import { KvmscopeError } from '../../../errors.ts';
+import { resolveEra } from '../../../kvm/eras.ts';
+import { formatSchedule } from '../../../machine/schedule.ts';
+import type { MachineOptions } from '../../../machine/types.ts';
+import type { SubjectKind } from '../../../program/header.ts';
+import { isSource } from '../../../program/load.ts';
+import { type OpenedProgram, type OpenOptions, openProgram } from '../../open.ts';
+import { Explorer, type ExploreStats, type LeafKind, type Reduction } from './explore.ts';
+import { findProgram } from './find-program.ts';
+import { type Failure, type FailureKind, Judge } from './judge.ts';
+import { shrinkSchedule, stepsOf } from './shrink.ts';
+import { type Observed, World } from './world.ts';
+
+/** How far a search goes. */
+export interface RaceLimits {
+  /** Most preemptions of a systematic schedule. Default: any number, fewest first. */
+  readonly bound?: number;
+  /** Executions at most. Default 20,000; half of them are left to random schedules unless the systematic ones cover everything. */
+  readonly runs?: number;
+  /** Seed of random schedules. Default 1. */
+  readonly seed?: number;
+  /** Steps of one execution at most. Default 2,000. */
+  readonly maxSteps?: number;
+  /** Which executions are left out because they cannot show anything new. Default `full`. */
+  readonly reduction?: Reduction;
+  /** Different failures after which the search ends. Default 8. */
+  readonly finds?: number;
+  /** Asked now and then; true ends the search with what was found. */
+  readonly stop?: () => boolean;
+}
+
+export interface RaceOptions extends RaceLimits, OpenOptions {
+  /** Another KVM version that must come to the same places under the same schedules. */
+  readonly against?: string;
+}
+
+/** One failure, with the smallest schedule that shows it. */
+export interface RaceFind {
+  readonly kind: FailureKind;
+  /** Equal for equal failures. */
+  readonly signature: string;
+  /** What is wrong, a line each. */
+  readonly details: readonly string[];
+  /** `0*3,1,0,2*5`; behind its end the seeded scheduler goes on. */
+  readonly schedule: string;
+  /** Turns and steps of it. */
+  readonly turns: number;
+  readonly steps: number;
+  readonly found: 'systematic' | 'random';
+  /** Execution in which it was seen first, counted from 1. */
+  readonly execution: number;
+  /** One paragraph. */
+  readonly words: string;
+  /** Source of the program with the schedule in its header; undefined if the program has no source. */
+  readonly program: string | undefined;
+}
+
+export interface RaceReport {
+  readonly path: string;
+  readonly title: string;
+  readonly kvm: string;
+  readonly against: string | undefined;
+  readonly vendor: string;
+  readonly vcpus: number;
+  readonly seed: number;
+  readonly stats: Readonly<ExploreStats>;
+  readonly finds: readonly RaceFind[];
+}
+
+const DEFAULT_RUNS = 20_000;
+const DEFAULT_MAX_STEPS = 2_000;
+const DEFAULT_FINDS = 8;
+/** Of the budget, what one step may cost on average: an exit and some messages. */
+const STEP_COST = 100;
+const MIN_BUDGET = 200_000;
+
+/** Expectations that look at more than a state: at how it was reached. */
+const COUNTING: readonly SubjectKind[] = [
+  'exits',
+  'counters',
+  'fastpath',
+  'fastpath.reason',
+  'fastpath.completion',
+  'events',
+  'accepted',
+];
+const TIMED: readonly SubjectKind[] = ['steps'];
+
+const observed = ({ header: { expectations } }: OpenedProgram): Observed => ({
+  counters: expectations.some(({ subject }) => COUNTING.includes(subject.kind)),
+  time: expectations.some(({ subject }) => TIMED.includes(subject.kind)),
+});
+
+function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop'>> {
+  const limits = {
+    bound: options.bound ?? Number.POSITIVE_INFINITY,
+    runs: options.runs ?? DEFAULT_RUNS,
+    seed: options.seed ?? 1,
+    maxSteps: options.maxSteps ?? DEFAULT_MAX_STEPS,
+    reduction: options.reduction ?? 'full',
+    finds: options.finds ?? DEFAULT_FINDS,
+  };
+  const whole = (name: keyof typeof limits, min: number, max: number): void => {
+    const value = limits[name];
+    if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return;
+    throw new KvmscopeError('usage', `${name} must be a whole number from ${min} to ${max}, not ${String(value)}`);
+  };
+  if (limits.bound !== Number.POSITIVE_INFINITY) whole('bound', 0, 1000);
+  whole('runs', 1, 1e9);
+  whole('seed', 0, 0xffffffff);
+  whole('maxSteps', 1, 1e6);
+  whole('finds', 1, 1000);
+  return limits;
+}
+
+/** A program on one or two KVM versions, to be searched. Keeps its VMs, so that the next program of the same shape costs less. */
+export class RaceLab {
+  readonly #sides: readonly MachineOptions[];
+  readonly #limits: ReturnType<typeof resolveLimits>;
+  readonly #stop: (() => boolean) | undefined;
+  readonly #against: string | undefined;
+  readonly #world: World;
+  readonly #judge: Judge;
+  readonly #budget: number;
+  #opened: OpenedProgram;
+  #source: string | undefined;
+
+  private constructor(
+    opened: OpenedProgram,
+    source: string | undefined,
+    options: RaceOptions,
+    sides: readonly MachineOptions[],
+    vms: readonly [World, Judge],
+    budget: number,
+  ) {
+    this.#opened = opened;
+    this.#source = source;
+    this.#limits = resolveLimits(options);
+    this.#stop = options.stop;
+    this.#against = options.against;
+    this.#sides = sides;
+    [this.#world, this.#judge] = vms;
+    this.#budget = budget;
+  }
+
+  /** Opens a program as `openProgram` does. */
+  static async open(path: string, options: RaceOptions = {}): Promise<RaceLab> {
+    const {
+      against,
+      bound: _b,
+      runs: _r,
+      maxSteps: _m,
+      reduction: _d,
+      finds: _f,
+      stop: _s,
+      seed: _seed,
+      ...rest
+    } = options;
+    const limits = resolveLimits(options);
+    const opened = openProgram(path, rest);
+    const source = options.source ?? (isSource(path) ? readFileSync(path, 'utf8') : undefined);
+    const base = { ...opened.options, schedule: [] };
+    const sides = [base, ...(against === undefined ? [] : [{ ...base, kvm: resolveEra(against).name }])];
+    const budget = Math.max(MIN_BUDGET, STEP_COST * limits.maxSteps);
+    const world = await World.open(opened.program, sides, observed(opened));
+    const judge = await Judge.open(opened, sides, budget);
+    return new RaceLab(opened, source, options, sides, [world, judge], budget);
+  }
+
+  /** Takes another program, for the same machine. */
+  load(path: string, source: string): void {
+    this.#opened = openProgram(path, { source });
+    this.#source = source;
+    this.#world.load(this.#opened.program, observed(this.#opened));
+    this.#judge.load(this.#opened);
+  }
+
+  explore(limits: Pick<RaceLimits, 'seed'> = {}): RaceReport {
+    const seed = limits.seed ?? this.#limits.seed;
+    const found = new Map<
+      string,
+      { failure: Failure; order: readonly number[]; by: 'systematic' | 'random'; execution: number }
+    >();
+    const { reduction, bound, runs, maxSteps } = this.#limits;
+    const visit = (_kind: LeafKind, order: readonly number[], by: 'systematic' | 'random'): boolean => {
+      for (const failure of this.#judge.failures(order)) {
+        if (found.has(failure.signature)) continue;
+        found.set(failure.signature, { failure, order, by, execution: explorer.stats.executions });
+      }
+      return found.size >= this.#limits.finds;
+    };
+    const randomRuns = Math.floor(runs / 2);
+    const stop = this.#stop === undefined ? {} : { stop: this.#stop };
+    const explorer = new Explorer(this.#world, { reduction, bound, runs, randomRuns, maxSteps, seed, ...stop }, visit);
+    const stats = explorer.run();
+    const { header, path } = this.#opened;
+    const { options } = this.#judge;
+    return {
+      path,
+      title: header.title,
+      kvm: options.kvm,
+      against: this.#against === undefined ? undefined : this.#sides[1].kvm,
+      vendor: options.vendor,
+      vcpus: options.vcpus,
+      seed,
+      stats,
+      finds: [...found.values()].map(({ failure, order, by, execution }) => this.#find(failure, order, by, execution)),
+    };
+  }
+
+  #find(failure: Failure, order: readonly number[], by: 'systematic' | 'random', execution: number): RaceFind {
+    const { signature, kind } = failure;
+    let last = failure;
+    const fails = (steps: number[]): boolean => {
+      const same = this.#judge.failures(steps).find((other) => other.signature === signature);
+      if (same !== undefined) last = same;
+      return same !== undefined;
+    };
+    const schedule = shrinkSchedule(order, fails);
+    const text = formatSchedule(schedule);
+    const steps = stepsOf(schedule).length;
+    const { details, differences } = last;
+    const turns = `${schedule.length} turn${schedule.length === 1 ? '' : 's'}, ${steps} step${steps === 1 ? '' : 's'}`;
+    const how = text === '' ? 'Without any schedule' : `Under the schedule ${text} (${turns})`;
+    const words = `${how}, ${this.#opened.path} fails on KVM ${this.#judge.options.kvm}: ${details.join('; ')}.`;
+    return {
+      ...{ kind, signature, details, schedule: text, turns: schedule.length, steps, found: by, execution, words },
+      program: this.#program(text, kind, differences),
+    };
+  }
+
+  #program(schedule: string, kind: FailureKind, differences: Failure['differences']): string | undefined {
+    if (this.#source === undefined) return undefined;
+    const { kvm, vendor, vcpus, seed } = this.#judge.options;
+    const { settings } = this.#opened.header;
+    return findProgram(this.#source, {
+      settings: {
+        // A difference is one between versions: the program is to run on both.
+        ...(kind === 'difference' ? {} : { kvm }),
+        vendor,
+        ...(settings.vcpus === vcpus ? {} : { vcpus: `${vcpus}` }),
+        budget: `${this.#budget}`,
+        ...(seed === 1 ? {} : { seed: `${seed}` }),
+        ...(schedule === '' ? {} : { schedule }),
+      },
+      dropped: kind === 'difference' ? ['kvm', 'schedule'] : ['schedule'],
+      differences,
+    });
+  }
+
+  dispose(): void {
+    this.#world.dispose();
+    this.#judge.dispose();
+  }
+}
+
+/** Explores the interleavings of one program. Errors are those of `openProgram`. */
+export async function exploreRaces(path: string, options: RaceOptions = {}): Promise<RaceReport> {
+  const lab = await RaceLab.open(path, options);
+  try {
+    return lab.explore();
+  } finally {
+    lab.dispose();
+  }
+}
