@@ -218,6 +218,16 @@ async function* speedLines(table: IpiTable, { paint }: Output): AsyncGenerator<s
   }
 }
 
+function writeChart(path: string | undefined, table: IpiTable): void {
+  if (path === undefined) return;
+  try {
+    writeFileSync(path, ipiTableSvg(table));
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+    throw new KvmscopeError('usage', `--svg: '${path}' cannot be written (${why})`);
+  }
+}
+
 export async function benchCommand(what: string, flags: BenchFlags, output: Output): Promise<number> {
   if (what !== 'ipi') throw new KvmscopeError('usage', `there is no benchmark "${what}"; there is: ipi`);
   const { vcpus, rounds, mode: modes, rows, kvm, vendor, apicv, avic, seed, whatIf, json, csv, svg } = flags;
@@ -226,7 +236,7 @@ export async function benchCommand(what: string, flags: BenchFlags, output: Outp
   );
   if (whatIf !== undefined) {
     const result = await ipiWhatIf(whatIf, options);
-    if (svg !== undefined) writeFileSync(svg, ipiTableSvg(result.changed));
+    writeChart(svg, result.changed);
     if (csv) output.out(ipiTableCsv(result.changed));
     else if (json) {
       const { changes, notes, crossovers } = result;
@@ -236,7 +246,7 @@ export async function benchCommand(what: string, flags: BenchFlags, output: Outp
     return EXIT_OK;
   }
   const table = await ipiTable(options);
-  if (svg !== undefined) writeFileSync(svg, ipiTableSvg(table));
+  writeChart(svg, table);
   if (csv) output.out(ipiTableCsv(table));
   else if (json) output.out(document('bench', true, { benchmark: what, ...tableToJson(table) }));
   else {

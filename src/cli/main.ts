@@ -200,7 +200,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     )
     .option('--costs', 'list the costs and where they come from')
     .option('--speed', 'measure how many rounds a second are simulated')
-    .option('--csv', 'print the table as CSV')
+    .addOption(new Option('--csv', 'print the table as CSV').conflicts('json'))
     .option('--svg <file>', 'write a chart')
     .addOption(json)
     .action((name: string, options) =>

@@ -19,6 +19,17 @@
  *     counters: as in vcpus, summed
  *     console:  text the guest printed;  reports: [{vcpu, value}];  notes: [text]
  *
+ * `bench` has benchmark ("ipi"), vcpus, rounds, and
+ *
+ *     costs:    [{name, cycles, basis: "published" | "estimated" | "fitted", source, what}]
+ *     rows:     [{name, scenario: {mode, apic, send, vcpus, …}, counts: {senderExits: {name: count}, receiverExits: {…}, fastpath, ipis,
+ *                commands, sent, accepted, kicks, wakeups, coalesced, posted, eois, eoiExits} of one round,
+ *                wall, latency: null | {cycles, ns, publishedNs, residual, role: "fitted" | "predicted" | "unpublished", fits}}]
+ *     boosts:   [{apic, mode, modelled, published}], fractions; fit: {figures, fitted, predicted, meanResidual, worst}
+ *
+ * and with --what-if instead of these changes, notes, base and changed (each of that form), and crossovers: [{apic, against,
+ * base, changed: {from, to, most, saving}}].
+ *
  * `replay` has cases, mismatches and seconds (spent on performing them; the only field here that is not reproducible), and
  *
  *     files:    [{path, config, era, vcpus, cases,

@@ -224,6 +224,13 @@ describe('what if', () => {
     expect(rowOf('physical vanilla broadcast', result.changed).counts.senderExits).toEqual({});
   });
 
+  it('it would pay if a write that the processor completes took 1,800 cycles', async () => {
+    const at = async (cycles: number) =>
+      pvRange('physical', 'vanilla', { kvm: '6.0', apicv: 'ipiv', costs: { 'icr.hardware': cycles } });
+    expect(await at(1700)).toMatchObject({ from: null });
+    expect(await at(1800)).toMatchObject({ from: 2, to: 79 });
+  });
+
   it('shorthand guests: PV IPI stops paying beyond 45 targets', async () => {
     expect(await pvRange('physical', 'shorthand', {})).toMatchObject({ from: 1, to: 45, most: 79 });
   });

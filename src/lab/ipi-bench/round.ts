@@ -195,7 +195,7 @@ export class IpiBench {
     };
   }
 
-  /** The sender's exits in order; what the processor has sent by itself comes behind them. */
+  /** The sender's exits in order; what the processor has sent by itself comes behind them, a step for each target. */
   #steps(exits: readonly ExitRecord[], messages: number): SenderStep[] {
     const { idStride, targets: called, mode } = this.scenario;
     const reached = new Set<number>();

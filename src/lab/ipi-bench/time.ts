@@ -107,7 +107,7 @@ export function roundTime(scenario: Shape, round: Pick<IpiRound, 'steps' | 'coun
   const unlocked = acknowledge(ready, mode === 'broadcast-lock', costs);
   for (const [target, at] of unlocked) now = Math.max(now, at) + line(target, costs);
   const wall = now + (bookkeeping + call) / 2;
-  const latency = mode === 'normal' ? ready[0][0] - start + call / 2 - bookkeeping / 2 : null;
+  const latency = mode === 'normal' ? ready[0][0] - bookkeeping / 2 : null;
   return { wall, latency };
 }
 

@@ -1,0 +1,102 @@
+/** `kvmscope bench ipi`, its forms of output and its mistakes. The numbers themselves: src/lab/ipi-bench. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { main } from '../../src/cli/main.ts';
+import { noPaint } from '../../src/trace/text.ts';
+import { temporaryFile } from './spawn.ts';
+
+async function bench(...args: string[]) {
+  let stdout = '';
+  let stderr = '';
+  const out = (text: string): void => {
+    stdout += text;
+  };
+  const err = (text: string): void => {
+    stderr += text;
+  };
+  const status = await main(['bench', ...args], { width: 100, paint: noPaint, out, err });
+  return { status, stdout, stderr };
+}
+
+const SMALL = ['ipi', '--vcpus', '4', '--rounds', '1', '--rows', 'physical * broadcast'];
+
+describe('bench ipi', () => {
+  it('prints counts, times and what PV IPI gains', async () => {
+    const { status, stdout, stderr } = await bench(...SMALL);
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    expect(stdout).toContain('Counts of one round  (1 played, all alike)\n');
+    expect(stdout).toMatch(/^physical vanilla broadcast +3 msr_write +3 external_interrupt +3 +3 +0 +3 +0 +0 +3$/m);
+    expect(stdout).toMatch(/^physical pv broadcast +1 vmcall /m);
+    expect(stdout).toMatch(/^PV IPI {7}physical, broadcast: the driver takes [\d.]+ % longer$/m);
+    expect(stdout).not.toContain('figures ');
+  });
+
+  it('--costs lists every cost with its source, --speed a rate for each row', async () => {
+    const { stdout } = await bench('ipi', '--rounds', '1', '--rows', 'halted 5.5 latency', '--costs', '--speed');
+    expect(stdout).toMatch(/^exit\.vmcall {7}1,181 {2}published {2}an exit for a hypercall that does nothing$/m);
+    expect(stdout).toMatch(/^deliver +\d+ {2}fitted +one message/m);
+    expect(stdout).toMatch(/^Simulated rounds a second .*\nhalted 5\.5 latency +[\d,]+$/m);
+  });
+
+  it('--json has rows, costs and the fit, and with --what-if both tables', async () => {
+    const one = JSON.parse((await bench(...SMALL, '--json')).stdout);
+    expect(Object.keys(one)).toEqual([
+      'kvmscope',
+      'command',
+      'ok',
+      'benchmark',
+      'vcpus',
+      'rounds',
+      'costs',
+      'rows',
+      'boosts',
+      'fit',
+    ]);
+    expect(one.rows[0]).toMatchObject({
+      name: 'physical vanilla broadcast',
+      counts: { senderExits: { msr_write: 3 } },
+    });
+    const two = JSON.parse((await bench(...SMALL, '--json', '--what-if', 'apicv=on,exit.vmcall=900')).stdout);
+    expect(two.changes).toEqual(['apicv=on', 'exit.vmcall=900']);
+    expect(two.base.rows[0].counts.kicks).toBe(3);
+    expect(two.changed.rows[0].counts).toMatchObject({ kicks: 0, posted: 3 });
+    expect(two.crossovers.map(({ apic }: { apic: string }) => apic)).toEqual(['cluster', 'physical', 'xapic']);
+  });
+
+  it('--what-if prints both sides, the exits that differ, and where PV IPI pays', async () => {
+    const { stdout } = await bench(...SMALL, '--what-if', 'ipiv=on');
+    expect(stdout).toContain('ipiv wants KVM 6.0 or later: both sides are KVM 6.0\n');
+    expect(stdout).toContain('    sender 3 msr_write → none; receivers 3 external_interrupt → none\n');
+    expect(stdout).toMatch(
+      /^physical {2}as it is {2}against vanilla: pays from 1 to 3 targets \(at 3: [\d.]+ % saved\)$/m,
+    );
+    expect(stdout).toMatch(/^ {10}then {6}against vanilla: never pays \(at 3: [\d.]+ % longer\)$/m);
+  });
+
+  it('--csv and --svg', async () => {
+    const path = temporaryFile('chart.svg', '');
+    const { stdout } = await bench(...SMALL, '--csv', '--svg', path);
+    expect(stdout.trimEnd().split('\n')).toHaveLength(4);
+    const svg = readFileSync(path, 'utf8');
+    expect(svg).toMatch(/^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /);
+    expect(svg).toContain('<title>One broadcast to 3 of 4 vCPUs</title>');
+    expect(svg.match(/modelled<\/title>/g)).toHaveLength(3);
+  });
+
+  it.each<[string[], RegExp]>([
+    [['tables'], /^kvmscope: there is no benchmark "tables"; there is: ipi\n$/],
+    [['ipi', '--mode', 'walk'], /^kvmscope: there is no mode "walk"; there are: dry-run, /],
+    [['ipi', '--rows', 'walk'], /^kvmscope: there is no such row; /],
+    [['ipi', '--vcpus', '1'], /^kvmscope: vcpus must be a whole number from 2 to 255, not 1\n$/],
+    [['ipi', '--what-if', 'walk'], /^kvmscope: there is no "walk" to change; /],
+    [['ipi', '--csv', '--json'], /^kvmscope: option '--csv' cannot be used with option '--json'\n$/],
+    [[...SMALL, '--svg', join('/nowhere', 'chart.svg')], /^kvmscope: --svg: '.*' cannot be written \(ENOENT\)\n$/],
+  ])('%j is one clear line and exit code 2', async (args, message) => {
+    const { status, stdout, stderr } = await bench(...args);
+    expect(stderr).toMatch(message);
+    expect(stdout).toBe('');
+    expect(status).toBe(2);
+  });
+});
