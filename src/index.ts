@@ -44,6 +44,7 @@ export type {
 } from './kvm/types.ts';
 // Check expectations; run one program or many.
 export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showVectors } from './lab/expect.ts';
+export { type CampaignRunner, openCampaign, type RunBlockOptions } from './lab/fuzz/block.ts';
 // Fuzzing: campaigns in directories, on threads, in shards.
 export {
   type CampaignProgress,
@@ -77,6 +78,7 @@ export {
   type RaceReport,
 } from './lab/fuzz/race/race.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
+export { type TopologyWishes, topologiesFor } from './lab/fuzz/topologies.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
 // The IPI micro-benchmark and its published tables.
 export { FITTED_ROWS, type FittedRow, fitCosts } from './lab/ipi-bench/fit.ts';

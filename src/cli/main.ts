@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import type { KvmscopeError } from '../index.ts';
-import { addFuzzTools } from './fuzz-options.ts';
+import { addCampaignOptions, addFuzzTools } from './fuzz-options.ts';
 import { append, collect, exitLimit, wholeNumber } from './options.ts';
 import { type Output, processOutput } from './output.ts';
 
@@ -172,6 +172,39 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
   const fuzz = program
     .command('fuzz')
     .description('look for cases in which two versions of KVM differ, or rules are broken');
+  for (const [kind, description] of FUZZ_KINDS) {
+    addCampaignOptions(
+      fuzz
+        .command(kind)
+        .description(description)
+        .option('--kvm <era>', 'KVM version; default the newest')
+        .option(
+          '--against <side>',
+          "what to compare with: another KVM version, 'golden' (recordings of a real KVM), or /dev/kvm; default: host bugs and rules of every version",
+        )
+        .option('--golden <dir>', 'folder of recordings for --against golden; default test/golden')
+        .addOption(vendor())
+        .option('--seed <n>', 'seed of the campaign; default 1', wholeNumber)
+        .option('--direct', "call KVM's handlers without executing guest instructions")
+        .option('--vcpus <n>', 'number of virtual CPUs; with any option of the VM only that VM is used', wholeNumber)
+        .option('--ids <list>', 'APIC id of each vCPU, e.g. 0,5,64-70')
+        .addOption(new Option('--apic <mode>', 'local APICs').choices(['x2apic', 'xapic', 'mixed', 'none']))
+        .option('--software-disabled <list>', 'vCPUs whose APIC is off by SVR')
+        .option('--hardware-disabled <list>', 'vCPUs whose APIC is off by IA32_APIC_BASE')
+        .addOption(
+          new Option('--mode <mode>', 'code that executes the cases').choices([
+            'real16',
+            'prot32',
+            'compat32',
+            'long64',
+          ]),
+        )
+        .addOption(new Option('--cpl <n>', 'its privilege level').choices(['0', '3']))
+        .addOption(new Option('--aps <state>', 'the other vCPUs').choices(['halted', 'wait-for-sipi']))
+        .option('--x2apic-api <flags>', 'KVM_CAP_X2APIC_API: 1 32-bit ids, 2 no broadcast quirk', wholeNumber)
+        .addOption(json),
+    ).action((options) => run(async (out) => (await import('./fuzz.ts')).fuzzCommand(kind, options, out)));
+  }
   addFuzzTools(fuzz, run);
 
   program
@@ -238,6 +271,14 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
 
   return program;
 }
+
+/** Kinds of campaigns whose cases are steps of guest code. */
+const FUZZ_KINDS = [
+  ['icr', 'fuzz writes to the interrupt command register'],
+  ['hypercall', 'fuzz hypercalls'],
+  ['msr', 'fuzz reads and writes of MSRs'],
+  ['sequence', 'fuzz several of these in a row, with interrupts, EOIs, sleep and changing APICs in between'],
+] as const;
 
 /** Exits described by `run` unless --exits says otherwise. */
 const DEFAULT_EXITS = 40;

@@ -20,6 +20,7 @@ import {
   Outcome,
   RESULT_FASTPATH,
   RESULT_STATUS,
+  RESULT_WORDS,
   STEP_OP,
   STEP_WORDS,
   type Topology,
@@ -163,9 +164,10 @@ class Room {
     if (this.slow === undefined || this.#slowly === undefined || this.outcome.results[RESULT_FASTPATH] !== 1)
       return true;
     this.slow.run(test, this.otherOutcome);
-    const { results } = this.otherOutcome;
     // Which of the two it was is the one thing that differs.
-    results[RESULT_FASTPATH] = 1;
+    for (let at = RESULT_FASTPATH; at < this.outcome.steps * RESULT_WORDS; at += RESULT_WORDS) {
+      this.otherOutcome.results[at] = this.outcome.results[at];
+    }
     return this.#slowly.equal(this.outcome, this.otherOutcome);
   }
 

@@ -132,7 +132,8 @@ export class Invariants {
     }
   }
 
-  #changed(outcome: Outcome, vcpu: number): boolean {
+  /** `performs`: it executes a step, so that it does not sleep as at the start. */
+  #changed(outcome: Outcome, vcpu: number, performs = false): boolean {
     const at = vcpu * VCPU_WORDS;
     const { start } = this.#target;
     for (let word = 0; word < VCPU_WORDS; word++) {
@@ -165,7 +166,7 @@ export class Invariants {
       return 'an ICR write reaches a vCPU that its destination does not name';
     }
     if (!refused || performers(test).size !== 1) return '';
-    return this.#changed(outcome, sender) && outcome.touched[sender] === 1
+    return outcome.touched[sender] === 1 && this.#changed(outcome, sender, true)
       ? 'an ICR write is refused and yet changes the sender'
       : '';
   }

@@ -270,9 +270,9 @@ export class ModelTarget implements Target {
     const { index } = vcpu;
     if (this.#performed[index] === 0) {
       this.#performed[index] = 1;
-      if (vcpu.lapic.initPending) return false;
-      if (index === 0 || (vcpu.mp === MP_RUNNABLE && !vcpu.blocked)) return true;
-      if (vcpu.lapic.sipiPending) return false;
+      // Whoever was reset executes no step; nor does who is about to.
+      if (vcpu.lapic.initPending || vcpu.lapic.sipiPending) return false;
+      if (index === 0) return vcpu.mp === MP_RUNNABLE;
       vcpu.mpState = 'runnable';
       return true;
     }

@@ -1,12 +1,9 @@
 /** Which VMs a campaign is executed on: one that was asked for, or a set that covers what matters to its kind. */
-import type { Vendor } from '../../cpu/cpu.ts';
 import { KvmscopeError } from '../../errors.ts';
 import type { CampaignKind, Topology } from './types.ts';
 
-/** What a topology is unless asked otherwise; `vendor` is not part of what makes a campaign choose one topology. */
-export interface TopologyWishes extends Partial<Omit<Topology, 'vendor'>> {
-  readonly vendor?: Vendor;
-}
+/** What is asked of a topology; undefined: nothing. */
+export type TopologyWishes = { readonly [K in keyof Topology]?: Topology[K] | undefined };
 
 const MOST_VCPUS = 255;
 
@@ -34,7 +31,6 @@ type Variant = Partial<Omit<Topology, 'vendor'>>;
 const withIds = (ids: readonly number[]): Variant => ({ ids, vcpus: ids.length });
 
 const EVERYWHERE: readonly Variant[] = [
-  {},
   withIds(SPARSE),
   { ...withIds(HIGH), x2apicApi: HIGH_API },
   withIds(HIGH),
@@ -47,9 +43,9 @@ const EVERYWHERE: readonly Variant[] = [
 const OF_KIND: Readonly<Record<CampaignKind, readonly Variant[]>> = {
   icr: [],
   hypercall: [
+    { apic: 'none', vcpus: 2 },
     { mode: 'compat32' },
     { cpl: 3 },
-    { apic: 'none', vcpus: 2 },
     { enforcePvFeatures: true, pvFeatures: WITHOUT_IPIS },
     { exitHypercalls: MAP_GPA_RANGE },
   ],
@@ -59,9 +55,10 @@ const OF_KIND: Readonly<Record<CampaignKind, readonly Variant[]>> = {
 };
 
 /** One topology if anything about it was asked for, else those that cover the kind. Throws KvmscopeError('usage'). */
-export function topologiesFor(kind: CampaignKind, { vendor = 'intel', ...wishes }: TopologyWishes = {}): Topology[] {
-  const asked = Object.fromEntries(Object.entries(wishes).filter(([, value]) => value !== undefined)) as Variant;
-  const variants = Object.keys(asked).length > 0 ? [asked] : [...EVERYWHERE, ...OF_KIND[kind]];
+export function topologiesFor(kind: CampaignKind, wishes: TopologyWishes = {}): Topology[] {
+  const { vendor = 'intel', ...others } = wishes;
+  const asked = Object.fromEntries(Object.entries(others).filter(([, value]) => value !== undefined)) as Variant;
+  const variants = Object.keys(asked).length > 0 ? [asked] : [PLAIN, ...OF_KIND[kind], ...EVERYWHERE];
   return variants.map((variant) => {
     const vcpus = variant.vcpus ?? variant.ids?.length ?? PLAIN.vcpus;
     return checked({ vendor, ...PLAIN, ...variant, vcpus });

@@ -1,0 +1,70 @@
+/** `kvmscope fuzz icr|hypercall|msr|sequence`: which campaign is meant. */
+import { type Campaign, type CampaignKind, KvmscopeError, parseIds, resolveEra, topologiesFor } from '../index.ts';
+import { type CampaignFlags, runFuzz } from './fuzz-campaign.ts';
+import type { Output } from './output.ts';
+
+export interface FuzzFlags extends CampaignFlags {
+  readonly kvm?: string;
+  readonly against?: string;
+  readonly golden?: string;
+  readonly vendor?: 'intel' | 'amd';
+  readonly seed?: number;
+  readonly direct?: boolean;
+  readonly vcpus?: number;
+  readonly ids?: string;
+  readonly apic?: 'x2apic' | 'xapic' | 'mixed' | 'none';
+  readonly softwareDisabled?: string;
+  readonly hardwareDisabled?: string;
+  readonly mode?: 'real16' | 'prot32' | 'compat32' | 'long64';
+  readonly cpl?: '0' | '3';
+  readonly aps?: 'halted' | 'wait-for-sipi';
+  readonly x2apicApi?: number;
+}
+
+/** Cases of a block: a fraction of a second of work. */
+const BLOCK = { direct: 32768, guest: 2048, recorded: 1024, live: 1024 } as const;
+const DEFAULT_SEED = 1;
+const GOLDEN = 'golden';
+/** Recordings of the checkout. */
+const GOLDEN_FOLDER = 'test/golden';
+
+const listOf = (option: string, text: string | undefined): readonly number[] | undefined =>
+  text === undefined
+    ? undefined
+    : parseIds(text, (message) => {
+        throw new KvmscopeError('usage', `${option}: ${message}`);
+      });
+
+export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFlags): Campaign {
+  const { against, direct = false, seed = DEFAULT_SEED } = flags;
+  const recorded = against === GOLDEN;
+  const live = against?.startsWith('/') ?? false;
+  const size = recorded ? 'recorded' : live ? 'live' : direct ? 'direct' : 'guest';
+  if (seed > 0xffffffff) throw new KvmscopeError('usage', `--seed must be below 2^32, not ${seed}`);
+  if (flags.golden !== undefined && !recorded) throw new KvmscopeError('usage', '--golden needs --against golden');
+  return {
+    kind,
+    kvm: resolveEra(flags.kvm ?? (recorded ? '6.18' : undefined)).name,
+    ...(against === undefined ? {} : { against: recorded || live ? against : resolveEra(against).name }),
+    ...(recorded ? { golden: flags.golden ?? GOLDEN_FOLDER } : {}),
+    topologies: topologiesFor(kind, {
+      vendor: flags.vendor,
+      vcpus: flags.vcpus,
+      ids: listOf('--ids', flags.ids),
+      apic: flags.apic,
+      softwareDisabled: listOf('--software-disabled', flags.softwareDisabled),
+      hardwareDisabled: listOf('--hardware-disabled', flags.hardwareDisabled),
+      mode: flags.mode,
+      cpl: flags.cpl === undefined ? undefined : flags.cpl === '3' ? 3 : 0,
+      aps: flags.aps,
+      x2apicApi: flags.x2apicApi,
+    }),
+    seed,
+    blockSize: BLOCK[size],
+    direct,
+  };
+}
+
+export function fuzzCommand(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFlags, output: Output): Promise<number> {
+  return runFuzz(fuzzCampaign(kind, flags), flags, output);
+}
