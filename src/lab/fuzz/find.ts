@@ -62,10 +62,8 @@ async function tryProgram(
   const mine = subjectsOf(run, test);
   const theirs = other === undefined ? undefined : new Map(subjectsOf(other, test));
   const distinguishing = mine.filter(([subject, value]) => theirs !== undefined && theirs.get(subject) !== value);
-  const chosen =
-    theirs === undefined
-      ? mine.filter(([subject]) => PLAIN.has(subject) || subject.startsWith('vcpu['))
-      : distinguishing;
+  const telling = mine.filter(([subject, value]) => PLAIN.test(subject) && !NOTHING.has(value));
+  const chosen = theirs === undefined ? telling : distinguishing;
   const lines = chosen.slice(0, MOST_EXPECTATIONS).map(([subject, value]) => `${subject} = ${value}`);
   // How it ends belongs to every program.
   if (!lines.some((line) => line.startsWith('end = '))) lines.unshift(`end = ${endOf(run)}`);
@@ -76,7 +74,9 @@ async function tryProgram(
   };
 }
 
-const PLAIN: ReadonlySet<string> = new Set(['rax', 'bug']);
+/** Without a second side: what a reader looks at first, unless nothing is there. */
+const PLAIN = /^(rax|bug|vcpu.*\.(irr|isr|tmr|nmi|smi|init|sipi|icr))$/;
+const NOTHING: ReadonlySet<string> = new Set(['{}', '0', '0x0', 'none']);
 
 function sourceOf(
   { code, settings }: ProgramText,
