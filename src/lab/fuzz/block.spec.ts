@@ -34,8 +34,7 @@ async function finds(given: Campaign, blocks: number): Promise<Map<string, Find>
 }
 
 /** Instructions of a program: lines that are neither labels nor directives nor comments. */
-const instructions = (program: string): number =>
-  program.split('\n').filter((line) => /^\s+[a-z]/.test(line)).length;
+const instructions = (program: string): number => program.split('\n').filter((line) => /^\s+[a-z]/.test(line)).length;
 
 /** Whether all expectations of a find's program hold in an era. */
 async function passes(find: Find, kvm: string): Promise<boolean> {
