@@ -18,7 +18,7 @@ export interface FuzzFlags extends CampaignFlags {
   readonly mode?: 'real16' | 'prot32' | 'compat32' | 'long64';
   readonly cpl?: '0' | '3';
   readonly aps?: 'halted' | 'wait-for-sipi';
-  readonly x2apicApi?: number;
+  readonly apicApi?: number;
 }
 
 /** Cases of a block: a fraction of a second of work. */
@@ -57,7 +57,7 @@ export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFla
       mode: flags.mode,
       cpl: flags.cpl === undefined ? undefined : flags.cpl === '3' ? 3 : 0,
       aps: flags.aps,
-      x2apicApi: flags.x2apicApi,
+      x2apicApi: flags.apicApi,
     }),
     seed,
     blockSize: BLOCK[size],
