@@ -69,9 +69,15 @@ export const COSTS = {
     'an ICR write that the processor completes itself (IPI virtualization, AVIC)',
     'as on bare metal',
   ),
+  kick: estimated(
+    300,
+    "the host's own IPI that makes the target take notice",
+    'the ICR write of a host is one on bare metal',
+  ),
+  eoi: estimated(150, 'what KVM does for an EOI on top of its exit', 'a few hundred instructions'),
   deliver: fitted(
-    793,
-    'one message into a local APIC and the kick of its vCPU, besides four lines of the target',
+    493,
+    'one message into a local APIC, besides four lines of the target',
     'Broadcast IPI, cluster, PV IPI',
   ),
   'cluster.member': fitted(

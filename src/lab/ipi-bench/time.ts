@@ -46,12 +46,13 @@ const DELIVERY_LINES = 4;
 /** Cycles for a cache line that moves between CPU 0 and another one. */
 const line = (cpu: number, costs: Costs): number => costs[cpu < SOCKET ? 'line.near' : 'line.far'];
 
-/** Runs `step` from time `now` at the sender; `arrive` hears when each target's message is there. Returns when the step is over. */
+/** Runs `step` from time `now` at the sender; `kicks` is how many a message needs, 0 … 1; `arrive` hears when each target's message is there. Returns when the step is over. */
 function send(
   step: SenderStep,
   now: number,
   costs: Costs,
   exit: number,
+  kicks: number,
   arrive: (target: number, at: number) => void,
 ): number {
   const handling = step.icr ? costs['icr.write'] : 0;
@@ -59,7 +60,7 @@ function send(
   let at = now + whole / 2 - (step.fastpath ? costs['icr.slow'] : 0);
   for (const target of step.targets) {
     // The processor's own delivery is part of the write.
-    const each = step.exit === null ? 0 : costs.deliver + DELIVERY_LINES * line(target, costs);
+    const each = step.exit === null ? 0 : costs.deliver + kicks * costs.kick + DELIVERY_LINES * line(target, costs);
     arrive(target, at + each / 2);
     at += each;
   }
@@ -79,11 +80,12 @@ export function roundTime(scenario: Shape, round: Pick<IpiRound, 'steps' | 'coun
   // What stands between a message and its handler.
   const interrupts = counts.accepted === 0 ? 0 : counts.kicks / counts.accepted;
   const reach = idle === 'halt' ? costs.wake : costs.notify + interrupts * costs['exit.interrupt'];
+  const kicks = counts.sent === 0 ? 0 : 1 - counts.coalesced / counts.sent;
   const eoiExit = Object.keys(counts.receiverExits).find((name) => !PASSIVE.has(name));
   const eoi =
     counts.eoiExits === 0 || eoiExit === undefined
       ? 0
-      : (counts.eoiExits / counts.accepted) * exitCycles(vendor, eoiExit, model);
+      : (counts.eoiExits / counts.accepted) * (exitCycles(vendor, eoiExit, model) + costs.eoi);
 
   const bare = mode === 'bare';
   const multicast = mode === 'broadcast' || mode === 'broadcast-lock';
@@ -97,7 +99,7 @@ export function roundTime(scenario: Shape, round: Pick<IpiRound, 'steps' | 'coun
     const exit = step.exit === null ? 0 : exitCycles(vendor, step.exit, model);
     // The cluster driver collapses a mask into logical destinations; for one target there is nothing to collapse.
     if (multicast && step.logical) now += step.targets.length * costs['cluster.member'];
-    now = send(step, now, costs, exit, (target, at) => {
+    now = send(step, now, costs, exit, kicks, (target, at) => {
       handler = at + reach;
       ready.push([handler + eoi + (bare ? 0 : 2 * line(target, costs)), target]);
     });
