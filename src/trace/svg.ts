@@ -20,7 +20,7 @@ export interface BarChart {
 }
 
 const WIDTH = 860;
-const LEFT = 190;
+const LEFT = 205;
 const RIGHT = 90;
 const BAR = 14;
 const GAP = 12;
@@ -51,7 +51,7 @@ export function barChart({ title, unit, series, groups }: BarChart): string {
     y += GAP;
   }
   const legend = series.map((name, i) => {
-    const x = LEFT + i * 210;
+    const x = LEFT + i * 200;
     return `<rect x="${x}" y="36" width="12" height="12" fill="${COLOURS[i % COLOURS.length]}"/><text x="${x + 18}" y="46">${entities(name)}</text>`;
   });
   const height = y + 8;

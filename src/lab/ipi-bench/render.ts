@@ -54,14 +54,14 @@ export function ipiTableCsv({ rows }: Pick<IpiTable, 'rows'>): string {
   return `${[COLUMNS.map(([name]) => name).join(','), ...lines].join('\n')}\n`;
 }
 
-const SERIES = ['published', 'modelled by kvmscope'];
+const SERIES = ['published', 'modelled, fixes a cost', 'modelled, predicted'];
 
 /** The rows with IPIs to several CPUs as bars, published and modelled side by side. */
 export function ipiTableSvg({ rows, vcpus }: Pick<IpiTable, 'rows' | 'vcpus'>): string {
   const groups: BarGroup[] = [];
   for (const { name, scenario, wall } of rows) {
     if (wall === null || (scenario.mode !== 'broadcast' && scenario.mode !== 'broadcast-lock')) continue;
-    const bars = [{ label: `${name}: modelled`, value: wall.ns / 1000, series: 1 }];
+    const bars = [{ label: `${name}: modelled`, value: wall.ns / 1000, series: wall.role === 'fitted' ? 1 : 2 }];
     if (wall.publishedNs !== null)
       bars.unshift({ label: `${name}: published`, value: wall.publishedNs / 1000, series: 0 });
     groups.push({ label: name, bars });
