@@ -34,7 +34,8 @@ export class VirtualClock {
 
   /** Nanoseconds since the VM was made, a whole number. */
   get now(): number {
-    return this.#running === null ? this.#rest : this.#rest + this.#running.steps;
+    const running = this.#running;
+    return running === null ? this.#rest : this.#rest + running.steps;
   }
 
   /** From now on time passes with the steps of this vCPU. */
@@ -45,7 +46,7 @@ export class VirtualClock {
 
   /** No vCPU runs any more: time stands still. */
   leave(): void {
-    this.#rest = this.now;
+    if (this.#running !== null) this.#rest += this.#running.steps;
     this.#running = null;
   }
 
@@ -60,15 +61,18 @@ export class VirtualClock {
 
   /** Arms, or arms anew, a timer for `deadline` (an absolute time; one in the past is due at once). */
   arm(timer: HostTimer, deadline: number): void {
+    const before = timer.deadline;
     this.#armed.delete(timer);
     timer.deadline = deadline < TIME_LIMIT ? deadline : Number.POSITIVE_INFINITY;
     if (timer.deadline !== Number.POSITIVE_INFINITY) this.#armed.add(timer);
-    this.#update();
+    if (timer.deadline <= this.next) this.next = timer.deadline;
+    else if (before <= this.next) this.#update();
   }
 
   disarm(timer: HostTimer): void {
+    const before = timer.deadline;
     timer.deadline = Number.POSITIVE_INFINITY;
-    if (this.#armed.delete(timer)) this.#update();
+    if (this.#armed.delete(timer) && before <= this.next) this.#update();
   }
 
   /** The timer that expired first and has not been armed anew or disarmed since; null if none is due. */

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { MAXPHYADDR } from '../cpu/cpu.ts';
 import { FEATURES } from '../cpu/features.ts';
-import { type CpuidState, cpuid, defaultPvFeatures } from './cpuid.ts';
+import {
+  CPUID_APIC_ENABLED,
+  CPUID_OSPKE,
+  CPUID_OSXSAVE,
+  CpuidCache,
+  type CpuidState,
+  cpuid,
+  defaultPvFeatures,
+} from './cpuid.ts';
 import { resolveEra } from './eras.ts';
 import { bench, CPUID, R_RAX, R_RBX, R_RCX, R_RDX } from './spec-helper.ts';
 
@@ -159,4 +167,24 @@ it('the CPUID exit clears the upper halves and advances RIP', () => {
   expect([R_RAX, R_RBX, R_RCX, R_RDX].map((id) => cpu.get(id))).toEqual([0x40000001n, 0x4b4d564bn, 0x564b4d56n, 0x4dn]);
   expect(b.exits[0]).toMatchObject({ name: 'cpuid', reason: 10 });
   expect(b.exits[0].events[1]).toMatchObject({ event: 'kvm_cpuid', func: 0x40000000, found: true });
+});
+
+it('the cache gives what the leaf is for each vCPU and state, also when leaves share a place', () => {
+  const cache = new CpuidCache(state);
+  const ask = (func: number, index: number, vcpuId: number, bits: number, xcr0: number): void => {
+    const apicEnabled = (bits & CPUID_APIC_ENABLED) !== 0;
+    const osxsave = (bits & CPUID_OSXSAVE) !== 0;
+    const ospke = (bits & CPUID_OSPKE) !== 0;
+    const expected = cpuid({ ...state, vcpuId, apicEnabled, osxsave, ospke, xcr0 }, func, index);
+    expect(cache.leaf(func | 0, index, vcpuId, bits, xcr0)).toEqual(expected);
+  };
+  for (let round = 0; round < 2; round++) {
+    for (const func of [0, 1, 7, 0xb, 0xd, 0x40000001, 0x80000000, 0x80000001, 0xffffffff]) {
+      for (const index of [0, 1, 2]) {
+        for (const vcpuId of [0, 3, 64, 200]) {
+          for (let bits = 0; bits < 8; bits++) ask(func, index, vcpuId, bits, bits === 2 ? 3 : 1);
+        }
+      }
+    }
+  }
 });

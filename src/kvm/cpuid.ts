@@ -230,3 +230,51 @@ export function cpuid(state: CpuidState, func: number, index: number): CpuidLeaf
     return { ...extendedState(state, index), found: false, usedMaxBasic: true };
   return { ...EMPTY, found: false };
 }
+
+/** What of a vCPU's state a leaf depends on while its VM runs, besides the vCPU's id; bits of `CpuidCache`'s `state`. */
+export const CPUID_APIC_ENABLED = 1;
+export const CPUID_OSXSAVE = 2;
+export const CPUID_OSPKE = 4;
+
+interface CachedLeaf {
+  readonly func: number;
+  readonly index: number;
+  readonly vcpuId: number;
+  readonly state: number;
+  readonly xcr0: number;
+  readonly leaf: CpuidLeaf;
+}
+
+const CACHED_LEAVES = 64;
+
+/** The leaves of one VM that were asked for last, so that a CPUID in a loop neither composes nor allocates anything. */
+export class CpuidCache {
+  readonly #vm: Pick<CpuidState, 'vendor' | 'vcpuCount' | 'pvFeatures' | 'hidden'>;
+  readonly #leaves: (CachedLeaf | null)[] = new Array<CachedLeaf | null>(CACHED_LEAVES).fill(null);
+
+  constructor(vm: Pick<CpuidState, 'vendor' | 'vcpuCount' | 'pvFeatures' | 'hidden'>) {
+    this.#vm = vm;
+  }
+
+  /** Leaf `func`, subleaf `index` (32 bits, signed) for the vCPU with this id; `state` is of CPUID_* bits. */
+  leaf(func: number, index: number, vcpuId: number, state: number, xcr0: number): CpuidLeaf {
+    const slot = (func ^ (func >>> 26) ^ (index << 3) ^ vcpuId) & (CACHED_LEAVES - 1);
+    const cached = this.#leaves[slot];
+    if (
+      cached !== null &&
+      cached.func === func &&
+      cached.index === index &&
+      cached.vcpuId === vcpuId &&
+      cached.state === state &&
+      cached.xcr0 === xcr0
+    ) {
+      return cached.leaf;
+    }
+    const apicEnabled = (state & CPUID_APIC_ENABLED) !== 0;
+    const osxsave = (state & CPUID_OSXSAVE) !== 0;
+    const ospke = (state & CPUID_OSPKE) !== 0;
+    const leaf = cpuid({ ...this.#vm, vcpuId, apicEnabled, osxsave, ospke, xcr0 }, func >>> 0, index >>> 0);
+    this.#leaves[slot] = { func, index, vcpuId, state, xcr0, leaf };
+    return leaf;
+  }
+}

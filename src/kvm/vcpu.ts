@@ -283,8 +283,16 @@ export class KvmVcpu {
     const { state } = this;
     const apart = this.#clock.now - state.steps;
     if (apart === this.#apart) return;
-    state.put(R_TSC_OFFSET, BigInt.asUintN(64, state.get(R_TSC_OFFSET) + BigInt(apart - this.#apart)));
+    this.#moveTsc(apart - this.#apart);
     this.#apart = apart;
+  }
+
+  /** Adds a whole number to the TSC offset, modulo 2^64. */
+  #moveTsc(cycles: number): void {
+    const { state } = this;
+    const lo = state.lo(R_TSC_OFFSET) + (cycles >>> 0);
+    const hi = state.hi(R_TSC_OFFSET) + Math.floor(cycles / 0x100000000) + (lo > 0xffffffff ? 1 : 0);
+    state.set(R_TSC_OFFSET, lo >>> 0, hi >>> 0);
   }
 
   /** What RDTSC would read, 64 bits. Writing moves the offset; an armed TSC deadline keeps its time. */

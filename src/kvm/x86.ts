@@ -28,7 +28,8 @@ import type { ApicMap } from './apic-map.ts';
 import { type AsyncPageFault, deliverReady, pageNotPresent, queueReady } from './async-pf.ts';
 import { VirtualClock } from './clock.ts';
 import type { CostModel } from './cost-model.ts';
-import { cpuid, defaultPvFeatures, signature } from './cpuid.ts';
+import * as cpuidBits from './cpuid.ts';
+import { CpuidCache, defaultPvFeatures, signature } from './cpuid.ts';
 import { decision, reach } from './decisions.ts';
 import { type Era, resolveEra } from './eras.ts';
 import type { VendorExit } from './exits.ts';
@@ -45,7 +46,6 @@ import {
 } from './hardware-apic.ts';
 import * as hypercallCodes from './hypercall.ts';
 import { type HypercallContext, type HypercallRow, hypercallTable } from './hypercall.ts';
-import type { PicPair } from './i8259.ts';
 import * as icrLayout from './icr.ts';
 import { Router, type RouterState } from './irq-comm.ts';
 import { Irqchip } from './irqchip.ts';
@@ -113,6 +113,7 @@ const {
   WINDOW_INTERRUPT,
   WINDOW_NMI,
 } = layout;
+const { CPUID_APIC_ENABLED, CPUID_OSPKE, CPUID_OSXSAVE } = cpuidBits;
 const { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } = icrLayout;
 const { APIC_ICR, APIC_ICR2, APIC_SELF_IPI, WRITE_EOI, WRITE_FAULT, WRITE_MAP, WRITE_SEND } = lapics;
 const {
@@ -256,6 +257,7 @@ export class Kvm implements HypercallContext, MsrContext {
   private accepted = 0;
 
   private readonly hidden: readonly Feature[];
+  private readonly cpuidCache: CpuidCache;
   /** Null: exits take no time. */
   private readonly costs: CostModel | null;
   private readonly disabledQuirks: number;
@@ -312,6 +314,8 @@ export class Kvm implements HypercallContext, MsrContext {
     this.deadlineIsFast = deadlineFastpath(era, cpu.vendor);
     this.reentersGuest = era.fastpathCompletion === 're-enter guest';
     this.hypercalls = hypercallTable(era);
+    const { vendor, pvFeatures, hidden } = this;
+    this.cpuidCache = new CpuidCache({ vendor, pvFeatures, hidden, vcpuCount: cpu.vcpuCount });
     this.pvVm = {
       wallClock: 0n,
       wallClockBase: BigInt(options.wallClock ?? DEFAULT_WALL_CLOCK) * NANOSECONDS,
@@ -874,9 +878,11 @@ export class Kvm implements HypercallContext, MsrContext {
     // What the guest did with the byte counts even if it was not an exit that led here.
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     lapic.requestEvent = false;
-    vcpu.nmiLatched = vcpu.nmiPending;
-    lapic.nmiQueued = 0;
-    this.acceptInitSipi(vcpu);
+    if (vcpu.nmiLatched + lapic.nmiQueued > 0) {
+      vcpu.nmiLatched = vcpu.nmiPending;
+      lapic.nmiQueued = 0;
+    }
+    if (lapic.initPending || lapic.sipiPending) this.acceptInitSipi(vcpu);
     if (vcpu.mp !== MP_RUNNABLE) return;
 
     let canInject = state.injected === 0;
@@ -899,9 +905,9 @@ export class Kvm implements HypercallContext, MsrContext {
       if (vcpu.nmiLatched > 0)
         state.window |= (state.interruptibility & SHADOW_STI) !== 0 ? WINDOW_INTERRUPT : WINDOW_NMI;
     }
-    if (vcpu.picInterrupt) {
+    if (vcpu.pics !== null && vcpu.picInterrupt) {
       if (canInject && vcpu.interruptAllowed) {
-        this.injectInterrupt(vcpu, (vcpu.pics as PicPair).acknowledge());
+        this.injectInterrupt(vcpu, vcpu.pics.acknowledge());
         canInject = false;
       }
       if (vcpu.picInterrupt) state.window |= WINDOW_INTERRUPT;
@@ -1560,28 +1566,19 @@ export class Kvm implements HypercallContext, MsrContext {
   private cpuid(vcpu: KvmVcpu): number {
     const { state, lapic } = vcpu;
     this.leave(vcpu, EXIT_CPUID);
-    const func = state.lo(R_RAX) >>> 0;
-    const index = state.lo(R_RCX) >>> 0;
-    const leaf = cpuid(
-      {
-        vendor: this.vendor,
-        vcpuId: vcpu.apicId,
-        vcpuCount: this.vcpus.length,
-        apicEnabled: lapic.hwEnabled,
-        osxsave: (state.lo(R_CR4) & CR4_OSXSAVE) !== 0,
-        xcr0: state.lo(R_XCR0),
-        ospke: (state.lo(R_CR4) & CR4_PKE) !== 0,
-        pvFeatures: this.pvFeatures,
-        hidden: this.hidden,
-      },
-      func,
-      index,
-    );
+    const func = state.lo(R_RAX) | 0;
+    const index = state.lo(R_RCX) | 0;
+    const cr4 = state.lo(R_CR4);
+    const shown =
+      (lapic.hwEnabled ? CPUID_APIC_ENABLED : 0) |
+      ((cr4 & CR4_OSXSAVE) !== 0 ? CPUID_OSXSAVE : 0) |
+      ((cr4 & CR4_PKE) !== 0 ? CPUID_OSPKE : 0);
+    const leaf = this.cpuidCache.leaf(func, index, vcpu.apicId, shown, state.lo(R_XCR0));
     state.set(R_RAX, leaf.eax, 0);
     state.set(R_RBX, leaf.ebx, 0);
     state.set(R_RCX, leaf.ecx, 0);
     state.set(R_RDX, leaf.edx, 0);
-    this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func, index, ...leaf });
+    this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func: func >>> 0, index: index >>> 0, ...leaf });
     return this.skipNext(vcpu);
   }
 

@@ -439,7 +439,7 @@ class Machine implements Vm {
       }
       const slice = Math.min(this.#scheduler.slice(), left);
       const before = this.#cost(index);
-      const end = this.#turn(index, slice);
+      const end = this.#turn(index, slice, before);
       if (end !== undefined && end !== 'yield') return end;
       left -= Math.max(1, this.#cost(index) - before);
     }
@@ -454,11 +454,11 @@ class Machine implements Vm {
   }
 
   /** Runs one vCPU until `steps` are used up, it yields or blocks, or the run ends. */
-  #turn(index: number, steps: number): RunEnd | 'yield' | undefined {
+  #turn(index: number, steps: number, costBefore = this.#cost(index)): RunEnd | 'yield' | undefined {
     const kvm = this.#kvm;
     let left = steps;
+    let before = costBefore;
     while (left > 0) {
-      const before = this.#cost(index);
       const result = kvm.run(index, left);
       switch (result.kind) {
         case 'budget':
@@ -487,7 +487,9 @@ class Machine implements Vm {
         case 'internal-error':
           return { kind: 'internal-error', vcpu: index, detail: result.detail };
       }
-      left -= Math.max(1, this.#cost(index) - before);
+      const cost = this.#cost(index);
+      left -= Math.max(1, cost - before);
+      before = cost;
     }
     return undefined;
   }

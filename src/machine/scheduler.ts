@@ -11,7 +11,7 @@ export class Random {
   #state: number;
 
   constructor(seed: number) {
-    this.#state = seed >>> 0;
+    this.#state = seed | 0;
   }
 
   /** Goes on as another generator would. */
@@ -19,13 +19,18 @@ export class Random {
     this.#state = from.#state;
   }
 
-  /** The next unsigned 32-bit number. */
-  next(): number {
-    this.#state = (this.#state + 0x9e3779b9) >>> 0;
+  /** The next 32 bits as a signed number: half of the unsigned ones are too large for V8 to keep outside of its heap. */
+  bits(): number {
+    this.#state = (this.#state + 0x9e3779b9) | 0;
     let x = this.#state;
     x = Math.imul(x ^ (x >>> 16), 0x21f0aaad);
     x = Math.imul(x ^ (x >>> 15), 0x735a2d97);
-    return (x ^ (x >>> 15)) >>> 0;
+    return x ^ (x >>> 15);
+  }
+
+  /** The next unsigned 32-bit number. */
+  next(): number {
+    return this.bits() >>> 0;
   }
 }
 
@@ -120,7 +125,7 @@ export class Scheduler {
    * its bit in `stirred` says that something happened to it; the bits are cleared. Without `stirred` everybody is looked at.
    */
   pick(isRunnable: (index: number) => boolean, stirred?: Uint32Array): number {
-    const r = this.#random.next();
+    const r = this.#random.bits();
     // One turn in four starts its search anywhere, the others behind the vCPU that ran last.
     const first = (r & 3) === 0 ? (r >>> 2) % this.#count : (this.#last + 1) % this.#count;
     if (stirred === undefined) this.lookAround();
@@ -151,8 +156,8 @@ export class Scheduler {
 
   /** Length of the next slice in steps: evenly spread over the powers of two from MIN_SLICE to MAX_SLICE. */
   slice(): number {
-    const r = this.#random.next();
-    const base = MIN_SLICE << (r % 10);
+    const r = this.#random.bits();
+    const base = MIN_SLICE << ((r >>> 0) % 10);
     return base + ((r >>> 8) % base);
   }
 }

@@ -29,11 +29,19 @@ const NOTE_LIMIT = 256;
 
 export class Bus {
   readonly #notes = new Log<string>();
-  readonly #ports: readonly PortDevice[];
+  /** Port * 2, + 1 if written, of the access that was noted last: a guest that repeats it costs no text. */
+  #noted = -1;
+  readonly #ports: ReadonlyMap<number, PortDevice>;
   readonly #memory: readonly MemoryDevice[];
 
   constructor(ports: readonly PortDevice[], memory: readonly MemoryDevice[] = []) {
-    this.#ports = ports;
+    const byPort = new Map<number, PortDevice>();
+    for (const device of ports) {
+      for (const [first, last] of device.ports) {
+        for (let port = first; port <= last; port++) if (!byPort.has(port)) byPort.set(port, device);
+      }
+    }
+    this.#ports = byPort;
     this.#memory = memory;
   }
 
@@ -44,25 +52,28 @@ export class Bus {
   /** Becomes what another bus is; its devices are the board's business. */
   assign(from: Bus): void {
     this.#notes.assign(from.#notes);
-  }
-
-  #portDevice(port: number): PortDevice | undefined {
-    return this.#ports.find(({ ports }) => ports.some(([first, last]) => port >= first && port <= last));
+    this.#noted = from.#noted;
   }
 
   /** IN. */
   readPort(port: number, size: number): number {
-    const device = this.#portDevice(port);
+    const device = this.#ports.get(port);
     if (device !== undefined) return (device.read(port, size) & allOnes(size)) >>> 0;
-    this.note(`port 0x${port.toString(16)}: nobody there, reads give all-ones`);
+    this.#notePort(port, 0, 'reads give all-ones');
     return allOnes(size);
   }
 
   /** OUT. */
   writePort(port: number, size: number, value: number): void {
-    const device = this.#portDevice(port);
+    const device = this.#ports.get(port);
     if (device !== undefined) device.write(port, size, (value & allOnes(size)) >>> 0);
-    else this.note(`port 0x${port.toString(16)}: nobody there, writes are dropped`);
+    else this.#notePort(port, 1, 'writes are dropped');
+  }
+
+  #notePort(port: number, written: 0 | 1, what: string): void {
+    if (this.#noted === port * 2 + written) return;
+    this.#noted = port * 2 + written;
+    this.note(`port 0x${port.toString(16)}: nobody there, ${what}`);
   }
 
   #memoryDevice(gpa: bigint): MemoryDevice | undefined {
