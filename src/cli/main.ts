@@ -213,7 +213,12 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .argument('<name>', 'ipi')
     .option('--vcpus <n>', 'number of virtual CPUs, 2 to 255; default 80', wholeNumber)
     .option('--rounds <n>', 'rounds played of each row; default 3', wholeNumber)
-    .addOption(new Option('--mode <name>', 'only this mode; repeat it or list several').argParser(collect))
+    .addOption(
+      new Option(
+        '--mode <name>',
+        'only dry-run, self, normal, broadcast, broadcast-lock or bare; repeat it or list several',
+      ).argParser(collect),
+    )
     .addOption(
       new Option(
         '--rows <pattern>',

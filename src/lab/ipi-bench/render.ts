@@ -35,7 +35,9 @@ const COLUMNS: readonly (readonly [name: string, value: (row: IpiRow) => string 
       of('cycles', ({ cycles }) => Math.round(cycles)),
       of('ns', ({ ns }) => ns.toFixed(1)),
       of('published_ns', ({ publishedNs }) => publishedNs?.toFixed(1)),
-      of('residual_percent', ({ residual }) => (residual === null ? null : (residual * 100).toFixed(2))),
+      of('residual_percent', ({ residual }) =>
+        residual === null ? null : (residual * 100).toFixed(2).replace(/^-(0\.0+)$/, '$1'),
+      ),
       of('role', ({ role }) => role),
       of('fits', ({ fits }) => fits),
     ];
