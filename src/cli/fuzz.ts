@@ -1,5 +1,13 @@
 /** `kvmscope fuzz icr|hypercall|msr|sequence`: which campaign is meant. */
-import { type Campaign, type CampaignKind, KvmscopeError, parseIds, resolveEra, topologiesFor } from '../index.ts';
+import {
+  type Campaign,
+  type CampaignKind,
+  KvmscopeError,
+  liveCampaign,
+  parseIds,
+  resolveEra,
+  topologiesFor,
+} from '../index.ts';
 import { type CampaignFlags, runFuzz } from './fuzz-campaign.ts';
 import type { Output } from './output.ts';
 
@@ -25,6 +33,9 @@ export interface FuzzFlags extends CampaignFlags {
 const BLOCK = { direct: 32768, guest: 2048, recorded: 1024, live: 1024 } as const;
 const DEFAULT_SEED = 1;
 const GOLDEN = 'golden';
+/** The other side is the KVM of this machine; with that the era of its kernel. */
+const LIVE = '/dev/kvm';
+const AUTO = 'auto';
 /** Recordings of the checkout. */
 const GOLDEN_FOLDER = 'test/golden';
 
@@ -38,13 +49,16 @@ const listOf = (option: string, text: string | undefined): readonly number[] | u
 export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFlags): Campaign {
   const { against, direct = false, seed = DEFAULT_SEED } = flags;
   const recorded = against === GOLDEN;
-  const live = against?.startsWith('/') ?? false;
+  const live = against === LIVE;
+  const auto = flags.kvm === AUTO;
+  if (auto && !live) throw new KvmscopeError('usage', `--kvm ${AUTO} needs --against ${LIVE}`);
+  if (!live && against?.startsWith('/'))
+    throw new KvmscopeError('usage', `--against ${against}: the KVM of this machine is ${LIVE}`);
   const size = recorded ? 'recorded' : live ? 'live' : direct ? 'direct' : 'guest';
   if (seed > 0xffffffff) throw new KvmscopeError('usage', `--seed must be below 2^32, not ${seed}`);
   if (flags.golden !== undefined && !recorded) throw new KvmscopeError('usage', '--golden needs --against golden');
-  return {
+  const campaign = {
     kind,
-    kvm: resolveEra(flags.kvm ?? (recorded ? '6.18' : undefined)).name,
     ...(against === undefined ? {} : { against: recorded || live ? against : resolveEra(against).name }),
     ...(recorded ? { golden: flags.golden ?? GOLDEN_FOLDER } : {}),
     topologies: topologiesFor(kind, {
@@ -63,6 +77,8 @@ export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFla
     blockSize: BLOCK[size],
     direct,
   };
+  if (!live) return { ...campaign, kvm: resolveEra(flags.kvm ?? (recorded ? '6.18' : undefined)).name };
+  return liveCampaign({ ...campaign, kvm: flags.kvm === undefined || auto ? undefined : resolveEra(flags.kvm).name });
 }
 
 export function fuzzCommand(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFlags, output: Output): Promise<number> {

@@ -177,7 +177,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
       fuzz
         .command(kind)
         .description(description)
-        .option('--kvm <era>', 'KVM version; default the newest')
+        .option('--kvm <era>', "KVM version; default the newest, with --against /dev/kvm that of this machine's kernel")
         .option(
           '--against <side>',
           "what to compare with: another KVM version, 'golden' (recordings of a real KVM), or /dev/kvm; default: host bugs and rules of every version",

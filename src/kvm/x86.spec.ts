@@ -408,6 +408,15 @@ describe('INIT and SIPI', () => {
     expect(b.cpu.vcpu(0).get(R_RIP)).toBe(0xfff0n);
   });
 
+  it('which one it is goes by the BSP bit of IA32_APIC_BASE, which guests may write', () => {
+    const b = bench();
+    const swap = (index: number): boolean => b.kvm.setMsr(index, 0x1b, (b.kvm.getMsr(index, 0x1b) ?? 0n) ^ 0x100n);
+    expect([swap(0), swap(1)]).toEqual([true, true]);
+    send(b, 0x1_0000_0500n);
+    send(b, 0x0_0004_0500n);
+    expect([b.kvm.getMpState(0), b.kvm.getMpState(1)]).toEqual(['init-received', 'runnable']);
+  });
+
   it('an INIT drops what was pending, a PV MSR included', () => {
     const b = bench();
     b.kvm.setMsr(1, 0x4b564d04, 0x1001n);

@@ -115,7 +115,7 @@ const {
 } = layout;
 const { CPUID_APIC_ENABLED, CPUID_OSPKE, CPUID_OSXSAVE } = cpuidBits;
 const { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } = icrLayout;
-const { APIC_ICR, APIC_ICR2, APIC_SELF_IPI, WRITE_EOI, WRITE_FAULT, WRITE_MAP, WRITE_SEND } = lapics;
+const { APIC_BASE_BSP, APIC_ICR, APIC_ICR2, APIC_SELF_IPI, WRITE_EOI, WRITE_FAULT, WRITE_MAP, WRITE_SEND } = lapics;
 const {
   COMPLETE_HYPERCALL,
   COMPLETE_IO,
@@ -974,10 +974,12 @@ export class Kvm implements HypercallContext, MsrContext {
   private acceptInitSipi(vcpu: KvmVcpu): void {
     const { lapic, state } = vcpu;
     if (lapic.initPending) {
-      reach(vcpu.bsp ? AT_INIT_BSP : AT_INIT_AP);
+      // The guest may have written the bit (kvm_vcpu_is_bsp).
+      const bsp = (lapic.baseLo & APIC_BASE_BSP) !== 0;
+      reach(bsp ? AT_INIT_BSP : AT_INIT_AP);
       lapic.initPending = false;
       this.initReset(vcpu);
-      vcpu.setMp(vcpu.bsp ? MP_RUNNABLE : MP_INIT_RECEIVED);
+      vcpu.setMp(bsp ? MP_RUNNABLE : MP_INIT_RECEIVED);
     }
     if (lapic.sipiPending) {
       lapic.sipiPending = false;

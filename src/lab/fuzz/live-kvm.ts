@@ -284,8 +284,9 @@ class LiveTarget implements Target {
       const delivery = (words[at + T.STEP_ARGS + 2] >> 8) & 7;
       // Without vector hashing it is about who got the fewest so far, and that is not restored.
       if (delivery === DELIVERY_LOWEST && !vectorHashing) return true;
-      // Such a KVM goes on behind the first of two NMIs before it takes the second.
-      if (delivery === DELIVERY_NMI && ++nmis > 1 && software) return true;
+      // Such a KVM goes on behind the first of two NMIs before it takes the second, and takes none without paging.
+      if (delivery === DELIVERY_NMI && software && length > 1 && (++nmis > 1 || this.topology.mode === 'prot32'))
+        return true;
       // Code of system management mode is nobody's here.
       if (delivery === DELIVERY_SMI && length > 1) return true;
     }
@@ -356,9 +357,9 @@ class LiveTarget implements Target {
     const vcpu = this.#vcpus[index];
     if (this.#performed[index] === NOTHING) {
       this.#performed[index] = PERFORMS;
-      if (step > 0 && vcpu.pending().init !== 0) return false;
+      // Whoever was reset executes no step; nor does who is about to.
+      if (step > 0 && (vcpu.pending().init !== 0 || this.#takeSipi(index))) return false;
       if (this.#starts[index].mp === MP.runnable) return true;
-      if (step > 0 && this.#takeSipi(index)) return false;
       vcpu.setMpState(MP.runnable);
       return true;
     }
@@ -494,9 +495,12 @@ class LiveTarget implements Target {
     vcpu.put('apic_base', base);
     vcpu.put('cr8', cr8);
     vcpu.setSregs();
-    // CR8 is the upper half of TPR and clears the lower one.
-    if ((vcpu.lapic[SLOT_TPR * 4] & 15) !== 0) vcpu.setLapic();
     this.#faulted[index] = 0;
+    // CR8 is the upper half of TPR and clears the lower one. In x2APIC mode KVM_SET_LAPIC would change ICR2 of the xAPIC.
+    const tpr = vcpu.lapic[SLOT_TPR * 4];
+    if ((tpr & 15) === 0) return;
+    if (Number(base) & BASE_EXTD) vcpu.setMsr(MSR_X2APIC_FIRST + SLOT_TPR, BigInt(tpr));
+    else vcpu.setLapic();
   }
 
   // ---- what came of it ----
