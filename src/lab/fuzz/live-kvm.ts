@@ -49,6 +49,7 @@ const DELIVERY_SMI = 2;
 const DELIVERY_NMI = 4;
 /** Wakes a halted vCPU; at others the wake-up stays pending unseen. */
 const DELIVERY_REMOTE_READ = 3;
+const DELIVERY_SIPI = 6;
 
 const VECTOR_NMI = 2;
 const FIRST_INTERRUPT = 32;
@@ -269,6 +270,7 @@ class LiveTarget implements Target {
     const { words, length } = test;
     const { software, vectorHashing } = this.#report;
     let nmis = 0;
+    let modes = 0;
     for (let at = 0; at < length * T.STEP_WORDS; at += T.STEP_WORDS) {
       const op = words[at + T.STEP_OP];
       const register = registerOf(op, words[at + T.STEP_ARGS]);
@@ -282,6 +284,7 @@ class LiveTarget implements Target {
       if (register === SLOT_TMCCT || (register === SLOT_TMICT && length > 1)) return true;
       if (register !== SLOT_ICR || op === OP.rdmsr || op === OP.load) continue;
       const delivery = (words[at + T.STEP_ARGS + 2] >> 8) & 7;
+      modes |= 1 << delivery;
       // Without vector hashing it is about who got the fewest so far, and that is not restored.
       if (delivery === DELIVERY_LOWEST && !vectorHashing) return true;
       // Such a KVM goes on behind the first of two NMIs before it takes the second, and takes none without paging.
@@ -290,7 +293,9 @@ class LiveTarget implements Target {
       // Code of system management mode is nobody's here.
       if (delivery === DELIVERY_SMI && length > 1) return true;
     }
-    return false;
+    // Who looks for a pending SIPI loses a pending wake-up.
+    const both = (1 << DELIVERY_REMOTE_READ) | (1 << DELIVERY_SIPI);
+    return (modes & both) === both;
   }
 
   run(test: T.Case, outcome: T.Outcome): void {
