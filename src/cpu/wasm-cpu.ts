@@ -505,7 +505,7 @@ export class WasmCpu implements Cpu {
     }
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
-    if (tiered) this.core.setHeatMask(Tier.mask(tiered === 'force'));
+    if (tiered) Tier.start(this.core, tiered === 'force');
     this.snapshots = new Snapshots(this.core, this.memory, vcpus);
     this.attributes = new Uint8Array(this.wasm.buffer, this.core.pageAttributes() >>> 0, memory / 4096);
     this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));

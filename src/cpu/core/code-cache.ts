@@ -15,16 +15,20 @@ let poolNext: usize = 0;
 let freeList: usize = 0;
 
 export function resetCodeCache(): void {
+  tierBias = tiers - (arena >> 3);
   if (arenaNext) memory.fill(tiers, 0, tierOf(arenaNext) - tiers);
   arenaNext = arena;
   poolNext = pagePool;
   freeList = 0;
 }
 
+/** Records are as many times as large as their tier words as 3 bits shift. */
+let tierBias: usize = 0;
+
 /** A record's tier word: {u16 times that control came to it, u16 table slot of compiled code that starts there}. */
 // @ts-ignore: decorator
 @inline export function tierOf(record: usize): usize {
-  return tiers + ((record - arena) >> 3);
+  return tierBias + (record >> 3);
 }
 
 /** Raised when records are recycled: pointers to them from before are void. */

@@ -13,10 +13,11 @@ export const CC_LOGIC: i32 = 3;
 /** src = CF before the operation. */
 export const CC_INC: i32 = 4;
 export const CC_DEC: i32 = 5;
+// Two kinds that only compiled code knows; what it calls and where it returns to never meets them, see settle().
 /** SF, ZF and PF of dst; src = CF, AF and OF as RFLAGS has them. */
-export const CC_BITS: i32 = 6;
-/** Left behind by compiled code only, and not for long: src = all arithmetic flags as RFLAGS has them. */
-export const CC_VALUE: i32 = 7;
+const CC_BITS: i32 = 6;
+/** src = all arithmetic flags as RFLAGS has them. */
+const CC_VALUE: i32 = 7;
 
 // @ts-ignore: decorator
 @inline export function setCc(op: i32, sizeLog2: i32, dst: u64, src: u64): void {
@@ -51,9 +52,6 @@ export function carry(): u64 {
     case CC_INC:
     case CC_DEC:
       return reg(S_CC_SRC);
-    case CC_BITS:
-    case CC_VALUE:
-      return reg(S_CC_SRC) & FLAG_CF;
     default:
       return reg(R_RFLAGS) & FLAG_CF;
   }
@@ -62,7 +60,6 @@ export function carry(): u64 {
 /** The arithmetic flags of the pending lazy operation. */
 function lazyArith(op: i32): u64 {
   const size = op & 3;
-  if (op >> 2 == CC_VALUE) return reg(S_CC_SRC);
   const dst = toTop(reg(S_CC_DST), size);
   let flags: u64 = 0;
   if (dst == 0) flags |= FLAG_ZF;
@@ -99,11 +96,16 @@ function lazyArith(op: i32): u64 {
       if (dst == toTop((((<u64>1) << (8 << size) - 1) - 1), size)) flags |= FLAG_OF;
       if ((reg(S_CC_DST) & 0xf) == 0xf) flags |= FLAG_AF;
       break;
-    case CC_BITS:
-      flags |= reg(S_CC_SRC);
-      break;
   }
   return flags;
+}
+
+/** Folds flags of a kind that only compiled code knows into RFLAGS. */
+export function settle(): void {
+  const op = <i32>reg(S_CC_OP);
+  if (op < CC_BITS << 2) return;
+  const own = op >> 2 == CC_VALUE ? 0 : resultFlags(reg(S_CC_DST), op & 3);
+  setArithFlags(own | reg(S_CC_SRC));
 }
 
 /** RFLAGS with pending arithmetic flags folded in; nothing stays lazy afterwards. */
@@ -138,7 +140,7 @@ export function resultFlags(value: u64, sizeLog2: i32): u64 {
 export function condition(cc: i32): bool {
   const op = <i32>reg(S_CC_OP);
   let result: bool;
-  if (op >= 4 && op < CC_VALUE << 2) {
+  if (op >= 4) {
     const size = op & 3;
     const kind = op >> 2;
     const shift: u64 = 64 - (8 << size);

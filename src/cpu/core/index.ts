@@ -14,8 +14,8 @@ import {
   codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
-import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, CC_VALUE, carry, condition, flags } from './flags';
-import { arena, pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
+import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, settle } from './flags';
+import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
 } from './mmu';
@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { enter, heat } from './tier';
+import { count, enter, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -84,10 +84,10 @@ export function stagingPage(): u32 {
   return <u32>snapshotBase;
 }
 // What the second tier uses, besides the memory; see tier.ts and ../jit.
-export { arenaBase, codeMapBase, dropsBase, recordOf, setHeatMask, tierBase } from './tier';
+export { arenaBase, codeMapBase, dropsBase, recordOf, setHeat, tierBase } from './tier';
 export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
 export { execute, stepsLeft } from './exec';
-export { condition } from './flags';
+export { condition, settle } from './flags';
 export { flushCode, generation } from './code-cache';
 export { pageHash, replaceCode, rewind, unwatch, watch } from './snapshot';
 /** The host is about to write guest RAM, or has just done so while there is no snapshot. */
@@ -123,6 +123,13 @@ export function writeLinear(vcpu: i32, linear: u64, from: u32, length: i32): i32
 }
 
 // ---- lookup ----
+
+/** No linear address that code can have. */
+const NOWHERE: u64 = 0x8000000000000000;
+/** Compiled code may run where there is some. */
+let tiered: bool = false;
+/** Where compiled code could not go on, so that this one time the instruction is not left to it. */
+let retryRip: u64 = NOWHERE;
 
 /** Buffer and record (between room for OP_HOOK and OP_NEXT) for instructions that are decoded each time: across pages and near a segment limit. */
 const scratchBytes: usize = memory.data(16);
@@ -179,9 +186,6 @@ function lookup(rip: u64): usize {
 
 // ---- dispatch ----
 
-/** No linear address that code can have. */
-const NOWHERE: u64 = 0x8000000000000000;
-
 // @ts-ignore: decorator
 @inline function simpleAddress(s: usize, rec: usize): u64 {
   return (
@@ -216,21 +220,54 @@ const NOWHERE: u64 = 0x8000000000000000;
 }
 
 /**
- * Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return.
- * `tiered`: compiled code may run where there is some.
+ * Runs compiled code for as long as RIP leads to some; the rest is the interpreter's. What breaks the flow does it as in interpret().
+ * The lookup is the one that interpret() would make.
  */
-function interpret(tiered: bool): void {
+function compiled(): void {
+  while (stepsLeft > 0) {
+    const rip = reg(R_RIP);
+    const rec = lookup(rip);
+    if (brk) {
+      if (brk & (BRK_FAULT | BRK_EXIT)) {
+        setRips(rip, rip);
+        return;
+      }
+      clearBrk();
+    }
+    if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) return;
+    const how = enter(rec, st, rip);
+    settle();
+    if (how > <usize>TIER_RETRY) {
+      // The instruction of this record broke the flow.
+      if (brk & (BRK_FAULT | BRK_EXIT)) {
+        setReg(R_RIP, curRip);
+        if (brk & BRK_FAULT && exVector == NONCANONICAL) raiseError(load<u8>(how, REC_SEG) == SEG_SS ? SS : GP, 0);
+      } else setReg(R_RIP, nextRip);
+      return;
+    }
+    if (how == <usize>TIER_SHORT) {
+      tiered = false;
+      return;
+    }
+    if (how == <usize>TIER_RETRY) {
+      retryRip = reg(R_RIP);
+      return;
+    }
+  }
+}
+
+/** Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return. */
+function interpret(): void {
   const s = st;
   let n = stepsLeft;
   let rip = reg(R_RIP);
+  const start = n;
   let linkFrom: usize = 0;
   let rec: usize = 0;
-  /** Where compiled code could not go on, so that the next instruction is not left to it; no address else. */
-  let retryRip: u64 = NOWHERE;
-  let retried = false;
 
   for (;;) {
     if (n == 0) break; // a fault of the fetch belongs to the next step
+    if (watched(n) && n != start && tiered) break; // for run() to count
     const before = generation;
     rec = lookup(rip);
     if (brk) {
@@ -245,8 +282,6 @@ function interpret(tiered: bool): void {
       if (generation == before) store<u32>(linkFrom, <u32>rec, REC_LINK);
       linkFrom = 0;
     }
-    if (tiered && !retried && rec >= arena && heat(rec, rip)) rec = lookup(rip);
-    retried = false;
     let taken = false;
 
     for (;;) {
@@ -488,24 +523,10 @@ function interpret(tiered: bool): void {
 
         case OP_ENTER: {
           if (tiered && rip != retryRip) {
+            // For compiled().
+            setReg(R_RIP, rip);
             setStepsLeft(n + 1);
-            const how = enter(rec, s, rip);
-            if (<i32>reg(S_CC_OP) >= CC_VALUE << 2) flags();
-            n = stepsLeft;
-            step = 0;
-            if (how > <usize>TIER_RETRY) {
-              // The instruction of this record broke the flow.
-              rec = how;
-              rip = nextRip;
-            } else {
-              rip = reg(R_RIP);
-              if (how == <usize>TIER_SHORT) tiered = false;
-              else if (how == <usize>TIER_RETRY) {
-                retryRip = rip;
-                retried = true;
-              }
-            }
-            break;
+            return;
           }
           retryRip = NOWHERE;
           setRips(rip, rip + step);
@@ -565,15 +586,15 @@ function interpret(tiered: bool): void {
           continue;
         }
         taken = false;
-        const from = rec;
         const link = <usize>load<u32>(rec, REC_LINK);
+        const backward = <i64>imm(rec) < 0;
         let target = rip + step + imm(rec);
         if (codeMode != 2) target &= 0xffffffff;
         if (link) {
           rip = target;
           rec = link;
           // A loop closes.
-          if (tiered && <i64>imm(from) < 0 && heat(rec, rip)) break;
+          if (backward && watched(n)) break;
           continue;
         }
         if (codeMode == 2 ? !isCanonical(target) : target > <u64>reg32(R_LIMIT + SEG_CS)) {
@@ -695,6 +716,8 @@ export function run(vcpu: i32, budget: i32): i32 {
   // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
   setReg(S_STEPS, start + budget);
   setStepsLeft(budget);
+  tiered = true;
+  retryRip = NOWHERE;
   // An access that the host completed belongs to an instruction that must finish before the next event.
   let unfinished = (reg(S_IOQ_COUNT) | reg(S_GRANTS)) != 0;
   if (unfinished) resumeAt(reg(R_RIP));
@@ -745,7 +768,11 @@ export function run(vcpu: i32, budget: i32): i32 {
     beginStep();
     if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
       if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-      interpret(true);
+      if (tiered) compiled();
+      if (brk == 0) {
+        interpret();
+        if (brk == 0 && tiered) count();
+      }
       if ((brk & BRK_EXIT) == 0) ioqDone();
       continue;
     }
@@ -767,7 +794,10 @@ export function run(vcpu: i32, budget: i32): i32 {
     const others = stepsLeft - 1;
     setReg(S_STEPS, reg(S_STEPS) - others);
     setStepsLeft(1);
-    interpret(false);
+    const tiers = tiered;
+    tiered = false;
+    interpret();
+    tiered = tiers;
     setReg(S_STEPS, reg(S_STEPS) + others);
     // A hook may have come before the instruction.
     const pending = stepsLeft > 0 && !failed();

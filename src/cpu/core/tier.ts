@@ -1,46 +1,60 @@
-// The second tier, seen from the core: code that the host has translated to WebAssembly (src/cpu/jit). The run loop counts how often
-// control comes to an instruction by a lookup or a backward branch, tells the host of hot ones, and calls the compiled function where
-// a record says OP_ENTER. What compiled code uses of the core is in the list of exports in index.ts.
+// The second tier, seen from the core: code that the host has translated to WebAssembly (src/cpu/jit). Arrivals by a lookup or a
+// backward branch are counted (some of them, for all), the host is told of hot ones, and the run loop calls the compiled function where a
+// record says OP_ENTER. What compiled code uses of the core is in the list of exports in index.ts.
 
-import { R_BASE, SEG_CS } from './layout';
+import { R_BASE, R_RIP, SEG_CS } from './layout';
 import { codeMode, reg, tlb, TLB_EXEC, liveVersion } from './state';
 import { entryOf } from './mmu';
-import { codeMap, arena, drops, tiers } from './memory';
-import { decodedPage, flushCode, generation, recordAt, roomFor, tierOf } from './code-cache';
+import { arena, codeMap, drops, ramBase, tiers } from './memory';
+import { decodedPage, recordAt, roomFor, tierOf } from './code-cache';
 import { decodeRun } from './decode';
+import { stepsLeft } from './exec';
 import { OP_ENTER, REC_OP } from './record';
-import { ramBase } from './memory';
 
 /** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. */
 // @ts-ignore: decorator
 @external('env', 'hot')
 declare function hot(frame: u32, offset: i32, count: i32): void;
 
-/** The host is told when a count reaches a multiple of this power of two, less 1; never while it is beyond every count. */
-let heatMask: u32 = 0xffffffff;
-export function setHeatMask(mask: u32): void {
-  heatMask = mask;
+/** Of 2^32 arrivals, by lookups and backward branches, so many are looked at; each of those counts for `weight`. */
+let share: u32 = 0;
+let weight: u32 = 1;
+/** The host is told when a count reaches a multiple of this. */
+let told: u32 = 1;
+
+/** From now on one arrival in `every`, on average, counts for that many, and the host is told at each multiple of `step`. */
+export function setHeat(every: u32, step: u32): void {
+  share = 0xffffffff / every;
+  weight = every;
+  told = step;
 }
 
-/** Counts that control has come to `rec`, a record of the arena. True if the host was told: the record may not be valid any more. */
+/**
+ * Control has come somewhere with `n` steps left, which decides whether to count it. The run loop leaves off for that: a call in it, even
+ * one that is hardly ever made, moves its variables to the stack.
+ */
 // @ts-ignore: decorator
-@inline export function heat(rec: usize, rip: u64): bool {
-  const at = tierOf(rec);
-  const count = <u32>load<u16>(at) + 1;
-  store<u16>(at, <u16>count);
-  return (count & heatMask) == 0 && hotter(rec, rip, count);
+@inline export function watched(n: i32): bool {
+  return <u32>n * 0x9e3779b1 < share;
 }
-function hotter(rec: usize, rip: u64, count: u32): bool {
-  if (load<u16>(rec, REC_OP) == OP_ENTER) return false;
+/** Counts an arrival at RIP if it is in a decoded page; tells the host if that makes it hot. Without effect on the guest. */
+export function count(): void {
+  if (stepsLeft <= 0) return;
+  const rip = reg(R_RIP);
   const linear = codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
   const entry = entryOf(tlb, TLB_EXEC, linear);
-  if (load<u64>(entry) != ((linear & ~(<u64>0xfff)) | liveVersion)) return false;
+  if (load<u64>(entry) != ((linear & ~(<u64>0xfff)) | liveVersion)) return;
   const frame = load<u32>(entry, 12);
+  const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
+  if (page == 0) return;
   const offset = <i32>(linear & 0xfff);
-  // An instruction that is decoded each time has no place in a page.
-  if (recordAt(decodedPage(frame, codeMode), offset) != rec) return false;
-  hot(frame, offset, count);
-  return true;
+  const rec = recordAt(page, offset);
+  if (rec == 0 || load<u16>(rec, REC_OP) == OP_ENTER) return;
+  const at = tierOf(rec);
+  const before = <u32>load<u16>(at);
+  const times = min<u32>(before + weight, 0xffff);
+  store<u16>(at, <u16>times);
+  if (before / told != times / told) hot(frame, offset, times);
 }
 
 /** Calls the compiled code that starts at `rec`. Returns one of TIER_* or the record of the instruction that broke the flow. */

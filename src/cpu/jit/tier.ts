@@ -18,6 +18,7 @@ import { Body, Bytes, I32, I64 } from './wasm.ts';
 export interface TierCore {
   readonly execute: () => void;
   readonly condition: () => number;
+  readonly settle: () => void;
   readonly brk: WebAssembly.Global;
   readonly stepsLeft: WebAssembly.Global;
   readonly curRip: WebAssembly.Global;
@@ -29,7 +30,7 @@ export interface TierCore {
   readonly stackMask: WebAssembly.Global;
   readonly codeMode: WebAssembly.Global;
   readonly generation: WebAssembly.Global;
-  setHeatMask(mask: number): void;
+  setHeat(every: number, step: number): void;
   recordOf(frame: number, offset: number): number;
   codeMapBase(): number;
   arenaBase(): number;
@@ -42,8 +43,10 @@ export interface TierCore {
 const CAPACITY = 8192;
 /** Slots below are the core's own. */
 const FIRST_SLOT = 16;
-/** Control has come to an instruction this often: it is hot. A power of two. */
+/** Control has come to an instruction this often: it is hot. */
 const HOT = 64;
+/** One arrival in so many is looked at. */
+const EVERY = 16;
 /** Hot instructions are translated together once there are this many, or one has waited for this many more arrivals. */
 const BATCH = 24;
 const PATIENCE = 4;
@@ -102,9 +105,10 @@ export class Tier {
     this.#imports = { env };
   }
 
-  /** The heat mask for setHeatMask(): the host hears of every so many arrivals. */
-  static mask(forced: boolean): number {
-    return forced ? 0 : HOT - 1;
+  /** Has the core count arrivals. */
+  static start(core: TierCore, forced: boolean): void {
+    if (forced) core.setHeat(1, 1);
+    else core.setHeat(EVERY, HOT);
   }
 
   get statistics(): TierStatistics {
@@ -217,11 +221,12 @@ export class Tier {
       out.u8(id);
       out.sized(s);
     };
-    // Types: execute, condition, compiled functions.
+    // Types of the imports in their order, then of compiled functions.
     section(1, (s) => {
-      s.u32(3);
+      s.u32(FUNCTIONS.length + 1);
       s.op(0x60, 1, I32, 0);
       s.op(0x60, 1, I32, 1, I32);
+      s.op(0x60, 0, 0);
       s.op(0x60, 2, I32, I64, 1, I32);
     });
     section(2, (s) => {
@@ -246,7 +251,7 @@ export class Tier {
     });
     section(3, (s) => {
       s.u32(bodies.length);
-      for (let i = 0; i < bodies.length; i++) s.u32(2);
+      for (let i = 0; i < bodies.length; i++) s.u32(FUNCTIONS.length);
     });
     section(7, (s) => {
       s.u32(bodies.length);

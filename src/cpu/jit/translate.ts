@@ -15,7 +15,7 @@ import { entriesOf, type Structure, structure } from './structure.ts';
 import { Body, Bytes, I32, I64, VOID, W } from './wasm.ts';
 
 /** Imports of a module of compiled functions, in their order. */
-export const FUNCTIONS = ['execute', 'condition'] as const;
+export const FUNCTIONS = ['execute', 'condition', 'settle'] as const;
 export const GLOBALS = [
   'brk',
   'stepsLeft',
@@ -29,6 +29,7 @@ export const GLOBALS = [
 ] as const;
 const F_EXECUTE = 0;
 const F_CONDITION = 1;
+const F_SETTLE = 2;
 const G = Object.fromEntries(GLOBALS.map((name, i) => [name, i])) as Record<(typeof GLOBALS)[number], number>;
 
 // core/flags.ts
@@ -562,11 +563,12 @@ export class Translator {
     if (this.#flags === MEMORY) this.#fromMemory();
     else this.#toLocals(this.#flags);
   }
-  /** Stores the flags into the state block. */
+  /** Stores the flags into the state block, for the core to look at. */
   #flagsToMemory(): void {
     if (this.#flags === MEMORY) return;
     this.#toLocals(this.#flags);
     this.#storeDynamic();
+    if (this.#flags === DYNAMIC || this.#flags >> 2 >= CC_BITS) this.#body.call(F_SETTLE);
   }
 
   // ---- leaving ----
@@ -1922,7 +1924,7 @@ export class Translator {
     const negate = (code & 1) !== 0;
     const which = code >> 1;
     if (this.#flags === MEMORY || this.#flags === DYNAMIC) {
-      if (this.#flags === DYNAMIC) this.#storeDynamic();
+      this.#flagsToMemory();
       b.i32(code);
       b.call(F_CONDITION);
       return;
