@@ -1,11 +1,13 @@
 /** What every `kvmscope fuzz KIND` does with its campaign: runs it here or through a queue, shows how it goes, prints what was found. */
 import {
   type Campaign,
+  type CampaignContents,
   type CampaignProgress,
   type CampaignReport,
   DECISIONS,
   type Find,
   KvmscopeError,
+  numberedFinds,
   parseShard,
   type QueueCampaignReport,
   queueCampaign,
@@ -71,20 +73,21 @@ export async function runFuzz(campaign: Campaign, flags: CampaignFlags, output: 
   );
   const failed = 'failed' in report ? report.failed : [];
   const ok = report.finds.length === 0 && failed.length === 0;
-  if (flags.json)
-    output.out(document('fuzz', ok, { ...reportJson(report), failed, ...(dir === undefined ? {} : { dir }) }));
-  else writeLines(output, reportLines(report, failed, dir));
+  if (flags.json) {
+    const { casesNow, seconds, end } = report;
+    const run = { cases: casesNow, seconds, end };
+    output.out(document('fuzz', ok, { ...campaignJson(report), failed, ...(dir === undefined ? {} : { dir }), run }));
+  } else writeLines(output, reportLines(report, failed, dir));
   return ok ? EXIT_OK : EXIT_FAILED;
 }
 
-/** The fields of a report that a reader of JSON wants. */
-export const reportJson = ({ campaign, finds, tally, cases, casesNow, seconds, end }: CampaignReport) => ({
+/** What is known of a campaign, for readers of JSON. */
+export const campaignJson = ({ campaign, tally, cases }: CampaignContents & { readonly cases: number }) => ({
   campaign,
   cases,
   blocks: tally.blocks.size,
   coverage: [...tally.coverage.keys()].sort((a, b) => a - b).map((point) => DECISIONS[point] ?? point),
-  finds,
-  run: { cases: casesNow, seconds, end },
+  finds: numberedFinds(tally),
 });
 
 const number = (value: number): string => Math.round(value).toLocaleString('en-US');

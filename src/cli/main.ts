@@ -2,7 +2,8 @@
  * The command line: arguments, messages, exit codes. Everything it does, a library user can do through `src/index.ts`; a command's
  * own module is loaded only when the command runs, so that `--help` and mistakes answer at once.
  *
- * Exit codes: 0 fine; 1 an expectation does not hold or the guest did not end well; 2 the input makes no sense; 70 a bug here.
+ * Exit codes: 0 fine; 1 an expectation does not hold, the guest did not end well, or fuzzing found something; 2 the input makes no sense;
+ * 70 a bug here.
  */
 import { Command, CommanderError, Option } from 'commander';
 import type { KvmscopeError } from '../index.ts';

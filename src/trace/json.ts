@@ -35,6 +35,12 @@
  *     files:    [{path, config, era, vcpus, cases,
  *                mismatches: [{line, case: the recorded line, differences: [{field, expected, actual}]}]}]
  *               field is `gp`, `rb`, `exit`, `ret`, `rax`, `ch.ID.EFFECT`, `st.ID.EFFECT` …; null: nothing of the kind
+ *
+ * `fuzz` has campaign, cases, blocks (finished), coverage (names of decision points), dir, and
+ *
+ *     finds:    [{signature, block, case, input, outcomes, program: source text, words}]
+ *     failed:   [{block, reason}], blocks that no worker of a queue could compute
+ *     run:      {cases, seconds, end: "done" | "time" | "stopped"} of this run alone: not reproducible
  */
 import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import type { KvmTraceEvent } from '../kvm/trace.ts';

@@ -235,6 +235,8 @@ describe.skipIf(program === undefined)('a campaign on a queue', () => {
     const stop = new AbortController();
     const collected = collect(dir, { blocks: 1, signal: stop.signal }, fakeCampaign(666));
     await expect(worker.report).rejects.toThrow('seed 666 makes no sense');
+    expect(await keys()).toContain('bull:kvmscope-fuzz:wait');
+    expect(await keys()).not.toContain('bull:kvmscope-fuzz:active');
     stop.abort();
     expect(await collected).toMatchObject({ end: 'stopped', cases: 0, failed: [] });
   });

@@ -189,16 +189,22 @@ export async function workQueue(options: QueueWorkerOptions): Promise<QueueWorke
       }
     }, EMPTY_MS);
   try {
-    await server.unlessLost(stopped);
-    await server.unlessLost(worker.close());
+    try {
+      await server.unlessLost(stopped);
+    } catch (error) {
+      // Blocks in progress go back into the queue.
+      await pool.close();
+      throw error;
+    } finally {
+      await server.unlessLost(worker.close());
+      await server.unlessLost(queue.close());
+    }
   } finally {
     clearInterval(timer || undefined);
     options.signal?.removeEventListener('abort', ended);
     options.abort?.removeEventListener('abort', abort);
-    await pool.close();
-    await Promise.race([worker.close(true), worker.closing]);
-    await queue.close().catch(() => {});
     server.close();
+    await pool.close();
   }
   return { blocks, cases, seconds: (performance.now() - start) / 1000 };
 }
