@@ -7,6 +7,7 @@ import { ERAS, NEWEST_ERA, resolveEra, type SwitchName } from '../../kvm/eras.ts
 import { Comparison, caseToJson, type Difference, encodeCase, signatureOf, stepName } from './compare.ts';
 import { differingSwitches, eraWith, findProgram, type Sides, storyOf } from './find.ts';
 import { Generator, removeStep } from './generate.ts';
+import { type GoldenOptions, openGolden } from './golden.ts';
 import { Invariants } from './invariants.ts';
 import { openLiveTarget } from './live-kvm.ts';
 import { ModelTarget } from './model-target.ts';
@@ -42,7 +43,7 @@ export interface CampaignRunner {
 }
 
 /** Where the sides of a campaign come from. */
-export interface OpenOptions {
+export interface OpenOptions extends GoldenOptions {
   /** Opens the model of one side; default: the one of these modules. */
   readonly open?: (side: 'kvm' | 'against', topology: Topology, era: string, direct: boolean) => Promise<ModelTarget>;
 }
@@ -51,11 +52,13 @@ const KINDS: readonly string[] = ['icr', 'hypercall', 'msr', 'sequence'];
 /** Cases between two looks at the signal. */
 const CHUNK = 1024;
 /** One case in so many is executed twice, and after it nobody may have changed whom no case touched. */
-const TWICE = 64;
+const TWICE = 256;
 /** One case in so many that took the fastpath is executed on the slow path, too. */
 const SLOWLY = 8;
 const MOST_CORPUS = 256;
 const NOVELTIES = 1 << 16;
+/** The other side is what was recorded. */
+export const GOLDEN = 'golden';
 /** The other side is the machine's KVM. */
 export const LIVE = '/dev/kvm';
 /** An era without a fastpath. */
@@ -64,6 +67,7 @@ const SLOW_ERA = '5.5';
 /** Sets up what a campaign needs. Throws KvmscopeError('usage') for one that makes no sense. */
 export async function openCampaign(campaign: Campaign, options: OpenOptions = {}): Promise<CampaignRunner> {
   if (!KINDS.includes(campaign.kind)) throw new KvmscopeError('usage', `no fuzzing of kind ${campaign.kind}`);
+  if (campaign.against === GOLDEN) return openGolden(campaign, options);
   if (campaign.topologies.length === 0) throw new KvmscopeError('usage', 'a campaign needs a topology');
   const open = options.open ?? ((_side, topology, era, direct) => ModelTarget.open(topology, { era, direct }));
   resolveEra(campaign.kvm);

@@ -2,6 +2,7 @@
 import type { Target } from './target.ts';
 import {
   type Case,
+  LIGHT_WORDS,
   OP,
   OP_NAMES,
   type OpName,
@@ -53,6 +54,9 @@ export class Comparison {
   readonly b: Target;
   /** State words that both observe. */
   readonly #words: Uint8Array;
+  readonly #light: Uint8Array;
+  /** Before each case both sides are alike in every word that is compared. */
+  readonly #sameStart: boolean;
   readonly #fastpath: boolean;
 
   constructor(a: Target, b: Target) {
@@ -61,6 +65,8 @@ export class Comparison {
     this.#words = Uint8Array.from(
       Array.from({ length: VCPU_WORDS }, (_, word) => word).filter((word) => a.observes[word] && b.observes[word]),
     );
+    this.#light = LIGHT_WORDS.filter((word) => this.#words.includes(word));
+    this.#sameStart = a.start.every((value, i) => value === b.start[i] || !this.#words.includes(i % VCPU_WORDS));
     this.#fastpath = a.showsFastpath && b.showsFastpath;
   }
 
@@ -72,7 +78,7 @@ export class Comparison {
       for (let word = 0; word < compared; word++) if (a.results[at + word] !== b.results[at + word]) return false;
     }
     if (a.end !== '') return true;
-    const words = this.#words;
+    const words = a.light && b.light && this.#sameStart ? this.#light : this.#words;
     for (let vcpu = 0; vcpu < a.touched.length; vcpu++) {
       const touchedA = a.touched[vcpu] === 1;
       const touchedB = b.touched[vcpu] === 1;

@@ -8,6 +8,7 @@ import { performers, stepName } from './compare.ts';
 import type { Target } from './target.ts';
 import {
   type Case,
+  LIGHT_WORDS,
   OP,
   type Outcome,
   RESULT_HI,
@@ -137,6 +138,13 @@ export class Invariants {
   #changed(outcome: Outcome, vcpu: number, performs = false): boolean {
     const at = vcpu * VCPU_WORDS;
     const { start } = this.#target;
+    if (outcome.light) {
+      for (let i = 0; i < LIGHT_WORDS.length; i++) {
+        const word = LIGHT_WORDS[i];
+        if (outcome.state[at + word] !== start[at + word]) return true;
+      }
+      return false;
+    }
     for (let word = 0; word < VCPU_WORDS; word++) {
       if (outcome.state[at + word] === start[at + word]) continue;
       // A PV kick shows as the end of a halt.

@@ -69,6 +69,11 @@ const NR_MAP_GPA_RANGE = 12;
 const VECTOR_NMI = 2;
 const FIRST_INTERRUPT = 32;
 const GPRS = 16;
+/** TMR and IRR. */
+const LIGHT_FIRST = 0x18;
+const LIGHT_END = 0x28;
+const SLOT_ICR = 0x30;
+const SLOT_ICR2 = 0x31;
 
 const R_RCX = R_RAX + 1;
 const R_RDX = R_RAX + 2;
@@ -105,6 +110,8 @@ export class ModelTarget implements Target {
   readonly #mode: CallerMode;
   /** Architectural registers of every vCPU at the start of a step. */
   readonly #registers: readonly Uint32Array[];
+  /** `start` by vCPU. */
+  readonly #startOf: readonly Uint32Array[];
   readonly #startBlocked: readonly boolean[];
   readonly #startMp: readonly number[];
   /** Of the vCPU of the current step: low and high halves of the general registers it must have afterwards. */
@@ -147,6 +154,9 @@ export class ModelTarget implements Target {
       this.observes[WORD_CS] = 0;
     }
     for (const vcpu of this.kvm.vcpus) this.#read(vcpu, this.start);
+    this.#startOf = this.kvm.vcpus.map(({ index }) =>
+      this.start.subarray(index * VCPU_WORDS, (index + 1) * VCPU_WORDS),
+    );
   }
 
   static async open(topology: Topology, options: ModelOptions): Promise<ModelTarget> {
@@ -207,6 +217,7 @@ export class ModelTarget implements Target {
     this.#performed.fill(0);
     outcome.end = '';
     outcome.steps = 0;
+    outcome.light = false;
     outcome.touched.fill(0);
     for (let step = 0; step < test.length; step++) {
       outcome.steps = step + 1;
@@ -233,7 +244,8 @@ export class ModelTarget implements Target {
     }
     const op = words[at + STEP_OP];
     const { state } = vcpu;
-    this.#load(vcpu, words, at);
+    const bare = this.direct && op === OP.wrmsr;
+    if (!bare) this.#load(vcpu, words, at);
     const fastpath = vcpu.stat.fastpath;
     let status: number;
     if (this.direct && op <= OP.call) status = this.#handle(vcpu, op, words, at, outcome);
@@ -255,7 +267,8 @@ export class ModelTarget implements Target {
     } else if (status >= STATUS_FAULT) {
       free = BIT_RSP;
     }
-    results[result + RESULT_SPOILED] = this.#spoiled(state, free);
+    // KVM takes a WRMSR from the exit: whether a register changed is seen when `checkUntouched` looks.
+    if (!bare) results[result + RESULT_SPOILED] = this.#spoiled(state, free);
     if (status >= STATUS_FAULT && status < STATUS_ASLEEP && step + 1 < test.length) {
       restoreRegisters(state, this.#registers[index]);
     }
@@ -435,22 +448,36 @@ export class ModelTarget implements Target {
 
   /** Reads and undoes what a light case may have changed. */
   #finishLight(outcome: Outcome): void {
-    for (let index = 0; index < this.kvm.vcpus.length; index++) {
-      const vcpu = this.kvm.vcpus[index];
+    outcome.light = true;
+    const { vcpus } = this.kvm;
+    for (let index = 0; index < vcpus.length; index++) {
+      const vcpu = vcpus[index];
       if (this.#performed[index] === 0 && !vcpu.lapic.requestEvent) continue;
       outcome.touched[index] = 1;
-      this.#read(vcpu, outcome.state);
-      this.#undo(vcpu);
+      this.#readLight(vcpu, outcome.state);
     }
     this.#dirty = false;
   }
 
-  #undo(vcpu: KvmVcpu): void {
+  #readLight(vcpu: KvmVcpu, into: Uint32Array): void {
     const { index, lapic } = vcpu;
     const { start } = this;
     const { registers } = lapic;
     const at = index * VCPU_WORDS;
-    for (let slot = 0; slot < registers.length; slot++) registers[slot] = start[at + slot];
+    into.set(this.#startOf[index], at);
+    for (let slot = LIGHT_FIRST; slot < LIGHT_END; slot++) {
+      into[at + slot] = registers[slot];
+      registers[slot] = start[at + slot];
+    }
+    into[at + SLOT_ICR] = registers[SLOT_ICR];
+    registers[SLOT_ICR] = start[at + SLOT_ICR];
+    into[at + SLOT_ICR2] = registers[SLOT_ICR2];
+    registers[SLOT_ICR2] = start[at + SLOT_ICR2];
+    if (lapic.nmiQueued !== 0) into[at + WORD_NMI] = vcpu.nmiPending;
+    into[at + WORD_SMI] = lapic.smiPending ? 1 : 0;
+    into[at + WORD_INIT] = lapic.initPending ? 1 : 0;
+    into[at + WORD_SIPI] = lapic.sipiPending ? lapic.sipiVector + 1 : 0;
+    into[at + WORD_KICK] = lapic.pvUnhalted ? 1 : 0;
     lapic.requestEvent = false;
     lapic.irrPending = false;
     lapic.arbitration = 0;
@@ -459,7 +486,6 @@ export class ModelTarget implements Target {
     lapic.initPending = false;
     lapic.sipiPending = false;
     lapic.pvUnhalted = false;
-    vcpu.exceptionVector = -1;
     vcpu.mp = this.#startMp[index];
     vcpu.blocked = this.#startBlocked[index];
     vcpu.pv.readySince = -1;
@@ -486,7 +512,7 @@ export class ModelTarget implements Target {
     into[at + WORD_CS] = vcpu.state.lo(R_SEL + SEG_CS);
   }
 
-  /** Index of a vCPU that is not as at the start although no case touched it, -1: none. Restores the VM. */
+  /** Index of a vCPU that is not as at the start although no case touched it, or whose registers a case changed; -1: none. Restores the VM. */
   checkUntouched(): number {
     if (this.#dirty) return -1;
     this.#dirty = true;

@@ -121,7 +121,7 @@ export class Case {
 
   assign(from: Case): void {
     this.length = from.length;
-    this.words.set(from.words);
+    for (let i = 0; i < from.length * STEP_WORDS; i++) this.words[i] = from.words[i];
   }
 
   arg(step: number, which: number): bigint {
@@ -173,11 +173,26 @@ export const WORD_SIPI = 70;
 export const WORD_KICK = 71;
 export const VCPU_WORDS = 72;
 
+/** State words that one message can change: IRR, TMR, ICR, ICR2 (0x300 and 0x310), and what is pending. */
+export const LIGHT_WORDS: Uint8Array = Uint8Array.from([
+  ...Array.from({ length: 8 }, (_, word) => 0x18 + word),
+  ...Array.from({ length: 8 }, (_, word) => 0x20 + word),
+  0x30,
+  0x31,
+  WORD_NMI,
+  WORD_SMI,
+  WORD_INIT,
+  WORD_SIPI,
+  WORD_KICK,
+]);
+
 /** What a case did. Reused from case to case. */
 export class Outcome {
   /** Empty: every step ended somehow; else why the host or the VM is gone, e.g. 'host bug pv-ipi-no-map'. */
   end = '';
   steps = 0;
+  /** Only `LIGHT_WORDS` of the vCPUs touched can differ from the start. */
+  light = false;
   readonly results: Uint32Array = new Uint32Array(MAX_STEPS * RESULT_WORDS);
   /** 1: the state words of this vCPU were read; 0: it is as before the case. */
   readonly touched: Uint8Array;
