@@ -99,7 +99,7 @@ describe('rules that hold in every version', () => {
 
 describe('a block', () => {
   it('is the same whatever was computed before it', async () => {
-    const given = campaign('hypercall', '4.19-rc1', '5.6');
+    const given = campaign('hypercall', '4.19-rc1', '5.6', { blockSize: 128 });
     runner = await openCampaign(given);
     const first = await runner.runBlock(3);
     await runner.runBlock(1);

@@ -83,6 +83,12 @@ export class Generator {
   }
 
   next(test: Case): void {
+    this.#make(test);
+    // Code of 16 and 32 bits cannot load the upper halves.
+    if (this.#topology.mode !== 'long64') clearUpperHalves(test);
+  }
+
+  #make(test: Case): void {
     const corpus = this.#corpus;
     if (corpus.length > 0 && this.#chance(4)) {
       test.assign(corpus[this.#below(corpus.length)]);
@@ -341,6 +347,10 @@ export class Generator {
     const { vcpus, mode } = this.#topology;
     const length = 2 + this.#below(MOST_SEQUENCE_STEPS - 1);
     const other = this.#below(vcpus);
+    if (this.#chance(4)) {
+      this.#burst(test, length);
+      return;
+    }
     while (test.length < length) {
       const vcpu = this.#chance(3) ? other : 0;
       switch (this.#below(16)) {
@@ -378,6 +388,20 @@ export class Generator {
           this.#register(test, vcpu, this.#of(REGISTERS));
           break;
       }
+    }
+  }
+
+  /** Several messages of two kinds to one destination. */
+  #burst(test: Case, length: number): void {
+    const vcpu = this.#performer();
+    const destination = this.#destination(0);
+    const modes = [this.#below(8), this.#below(8)];
+    while (test.length < length) {
+      this.#icr(test, vcpu);
+      const at = (test.length - 1) * STEP_WORDS + STEP_ARGS;
+      const { words } = test;
+      words[at + 2] = ((words[at + 2] & ~0xc0f00) | (this.#of(modes) << 8)) >>> 0;
+      words[at + 3] = words[at - STEP_ARGS + STEP_OP] === OP.icrStores ? (destination << 24) >>> 0 : destination;
     }
   }
 
@@ -476,6 +500,14 @@ const ARGUMENTS: readonly (readonly number[])[] = Object.keys(OP).map((name) => 
       return [];
   }
 });
+
+function clearUpperHalves(test: Case): void {
+  for (let step = 0; step < test.length; step++) {
+    const at = step * STEP_WORDS;
+    if (test.words[at + STEP_OP] !== OP.call) continue;
+    for (let word = STEP_ARGS + 1; word < STEP_WORDS; word += 2) test.words[at + word] = 0;
+  }
+}
 
 export function removeStep(test: Case, step: number): void {
   test.words.copyWithin(step * STEP_WORDS, (step + 1) * STEP_WORDS, test.length * STEP_WORDS);

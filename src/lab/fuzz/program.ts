@@ -133,7 +133,9 @@ class Lines {
   }
 
   /** RAX is 0, RCX 1, RDX 2, RBX 3, RSI 6, RDI 7. */
-  load(register: number, value: bigint, comment = '', name = hex64(value)): void {
+  load(register: number, whole: bigint, comment = '', given = ''): void {
+    const value = this.wide ? whole : BigInt.asUintN(32, whole);
+    const name = given === '' ? hex64(value) : given;
     const known = this.#known.get(register) ?? (this.#zero ? 0n : -1n);
     if (known === value) return;
     this.#known.set(register, value);
@@ -171,7 +173,7 @@ function emitStep(lines: Lines, test: Case, step: number): void {
       const mean =
         nr === 10n ? ['', 'bitmap', 'second bitmap', 'lowest APIC id', 'interrupt command'] : ['', '', '', '', ''];
       for (const [which, register] of [0, 3, 1, 2, 6].entries()) {
-        if (which === 0) lines.load(register, nr, '', HYPERCALLS[Number(nr)] ?? hex64(nr));
+        if (which === 0) lines.load(register, nr, '', HYPERCALLS[Number(nr)]);
         else lines.load(register, test.arg(step, which), mean[which]);
       }
       lines.code(lines.vmcall);
