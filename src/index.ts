@@ -75,8 +75,10 @@ export {
   type RaceFind,
   type RaceLimits,
   type RaceOptions,
+  type RaceProgress,
   type RaceReport,
 } from './lab/fuzz/race/race.ts';
+export { type RaceCampaignOptions, raceCampaign } from './lab/fuzz/race/runner.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
 export { type TopologyWishes, topologiesFor } from './lab/fuzz/topologies.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';

@@ -8,6 +8,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { KvmscopeError } from '../index.ts';
 import { addCampaignOptions, addFuzzTools } from './fuzz-options.ts';
+import { addRace } from './fuzz-race-options.ts';
 import { append, collect, exitLimit, wholeNumber } from './options.ts';
 import { type Output, processOutput } from './output.ts';
 
@@ -206,6 +207,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
         .addOption(json),
     ).action((options) => run(async (out) => (await import('./fuzz.ts')).fuzzCommand(kind, options, out)));
   }
+import { addRace } from './fuzz-race-options.ts';
   addFuzzTools(fuzz, run);
 
   program

@@ -11,6 +11,7 @@ import { type GoldenOptions, openGolden } from './golden.ts';
 import { Invariants } from './invariants.ts';
 import { openLiveTarget } from './live-kvm.ts';
 import { ModelTarget } from './model-target.ts';
+import { openRaceCampaign } from './race/runner.ts';
 import { shrink, sizeOf } from './shrink.ts';
 import type { Target } from './target.ts';
 import {
@@ -66,6 +67,7 @@ const SLOW_ERA = '5.5';
 
 /** Sets up what a campaign needs. Throws KvmscopeError('usage') for one that makes no sense. */
 export async function openCampaign(campaign: Campaign, options: OpenOptions = {}): Promise<CampaignRunner> {
+  if (campaign.kind === 'race') return openRaceCampaign(campaign);
   if (!KINDS.includes(campaign.kind)) throw new KvmscopeError('usage', `no fuzzing of kind ${campaign.kind}`);
   if (campaign.against === GOLDEN) return openGolden(campaign, options);
   if (campaign.topologies.length === 0) throw new KvmscopeError('usage', 'a campaign needs a topology');

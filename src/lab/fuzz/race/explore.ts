@@ -79,7 +79,7 @@ interface Branch {
 const INDEPENDENT_LIMIT = 1000;
 /** Executions cut at the limit of steps that are told: to look at one takes long, and they are all alike. */
 const CUT_VISITS = 2;
-/** How often `stop` is asked. */
+/** Executions between two times that `stop` is asked. */
 const STOP_INTERVAL = 64;
 /** Number of the end in the graph of states; of the start; and the first of the others. */
 const END = 0;
@@ -116,10 +116,16 @@ export class Explorer {
   }
 
   run(): ExploreStats {
+    const slices = this.slices();
+    for (let slice = slices.next(); ; slice = slices.next()) if (slice.done === true) return slice.value;
+  }
+
+  /** The same, with a pause every now and then. */
+  *slices(): Generator<void, ExploreStats> {
     const before = this.#world.steps;
     const { runs, randomRuns } = this.#options;
-    const all = this.#systematic(Math.max(1, runs - randomRuns));
-    if (!all && !this.#stopped && randomRuns > 0) this.#random(runs);
+    const all = yield* this.#systematic(Math.max(1, runs - randomRuns));
+    if (!all && !this.#stopped && randomRuns > 0) yield* this.#random(runs);
     this.stats.steps = this.#world.steps - before;
     return this.stats;
   }
@@ -127,7 +133,7 @@ export class Explorer {
   // ---- systematic ----
 
   /** Returns whether everything has been covered. */
-  #systematic(runs: number): boolean {
+  *#systematic(runs: number): Generator<void, boolean> {
     const { stats } = this;
     const { independence } = this.#world;
     for (;;) {
@@ -140,7 +146,7 @@ export class Explorer {
       this.#paths = [null, null];
       this.#levels = [[{ path: null, vcpu: -1, from: START }]];
       this.#abandoned = false;
-      const learned = this.#levelsUpTo(runs, () => independence.generation !== generation);
+      const learned = yield* this.#levelsUpTo(runs, () => independence.generation !== generation);
       if (!learned) break;
       if (stats.executions >= runs || this.#stopped) return false;
     }
@@ -152,7 +158,7 @@ export class Explorer {
   }
 
   /** Takes branches in the order of preemptions until none is left or something was learned; returns whether that was so. */
-  #levelsUpTo(runs: number, learned: () => boolean): boolean {
+  *#levelsUpTo(runs: number, learned: () => boolean): Generator<void, boolean> {
     const { stats } = this;
     const { bound } = this.#options;
     const reduced = this.#options.reduction === 'full';
@@ -164,6 +170,7 @@ export class Explorer {
           return false;
         }
         this.#execute(branch, level);
+        if (stats.executions % STOP_INTERVAL === 0) yield;
         if (this.#stopped) return false;
         if (reduced && learned()) return true;
       }
@@ -282,7 +289,7 @@ export class Explorer {
 
   // ---- random ----
 
-  #random(runs: number): void {
+  *#random(runs: number): Generator<void> {
     const { stats } = this;
     const { seed } = this.#options;
     let span = Math.max(stats.longest, 8);
@@ -294,6 +301,7 @@ export class Explorer {
       if (run % 4 === 3) this.#walk(random);
       else this.#prioritized(random, span, 1 + (run % 4));
       span = Math.max(8, Math.min(stats.longest, 4 * span));
+      if (stats.executions % STOP_INTERVAL === 0) yield;
       if (this.#stopped) return;
     }
   }

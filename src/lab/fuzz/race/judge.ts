@@ -86,7 +86,7 @@ export class Judge {
       if (failed.length > 0) {
         found.unshift({
           kind: 'expectation',
-          signature: [describeKind(left), ...failed.map(({ expectation }) => expectation.text)].join('; '),
+          signature: hostBug(left) ?? [left.end.kind, ...failed.map(({ expectation }) => expectation.text)].join('; '),
           details: failed.map(({ expectation, expected, actual }) =>
             expectation.line === 0
               ? `the run must end well: ${describeEnd(left.end)}`
@@ -100,7 +100,10 @@ export class Judge {
       if (differ.length > 0) {
         found.unshift({
           kind: 'difference',
-          signature: `KVM ${left.era} and ${right.era} differ: ${differ.map(subject).join(', ')}`,
+          signature:
+            hostBug(left) ??
+            hostBug(right) ??
+            `KVM ${left.era} and ${right.era} differ: ${differ.map(subject).join(', ')}`,
           details: [
             ...differ.map((d) => `${d.subject}: ${d.left} on KVM ${left.era}, ${d.right} on KVM ${right.era}`),
             ...[left, right]
@@ -130,4 +133,5 @@ export class Judge {
 /** Addresses in memory follow from the program: where it is is no part of what differs. */
 const subject = ({ subject: name }: Difference): string => name.replace(/^memory\[.*/, 'memory');
 
-const describeKind = ({ end }: RunResult): string => (end.kind === 'host-bug' ? `host-bug ${end.bug}` : end.kind);
+const hostBug = ({ end }: RunResult): string | undefined =>
+  end.kind === 'host-bug' ? `host bug ${end.bug}` : undefined;

@@ -1,5 +1,6 @@
 /** `fuzz race` of one program: explore its interleavings, judge where they lead, shrink the schedules that fail. */
 import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { KvmscopeError } from '../../../errors.ts';
 import { resolveEra } from '../../../kvm/eras.ts';
 import { formatSchedule } from '../../../machine/schedule.ts';
@@ -29,7 +30,12 @@ export interface RaceLimits {
   readonly finds?: number;
   /** Asked now and then; true ends the search with what was found. */
   readonly stop?: () => boolean;
+  /** Told now and then how far the search is. */
+  readonly onProgress?: (progress: RaceProgress) => void;
 }
+
+/** How far a search is, and how many different failures it has found. */
+export type RaceProgress = Readonly<ExploreStats> & { readonly finds: number };
 
 export interface RaceOptions extends RaceLimits, OpenOptions {
   /** Another KVM version that must come to the same places under the same schedules. */
@@ -74,7 +80,7 @@ const DEFAULT_MAX_STEPS = 2_000;
 const DEFAULT_FINDS = 8;
 /** Of the budget, what one step may cost on average: an exit and some messages. */
 const STEP_COST = 100;
-const MIN_BUDGET = 200_000;
+const MIN_BUDGET = 20_000;
 
 /** Expectations that look at more than a state: at how it was reached. */
 const COUNTING: readonly SubjectKind[] = [
@@ -93,7 +99,7 @@ const observed = ({ header: { expectations } }: OpenedProgram): Observed => ({
   time: expectations.some(({ subject }) => TIMED.includes(subject.kind)),
 });
 
-function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop'>> {
+function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop' | 'onProgress'>> {
   const limits = {
     bound: options.bound ?? Number.POSITIVE_INFINITY,
     runs: options.runs ?? DEFAULT_RUNS,
@@ -115,17 +121,28 @@ function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop'>> 
   return limits;
 }
 
+/** A failure where it was seen first. */
+interface Seen {
+  readonly failure: Failure;
+  readonly order: readonly number[];
+  readonly by: 'systematic' | 'random';
+  readonly execution: number;
+}
+
 /** A program on one or two KVM versions, to be searched. Keeps its VMs, so that the next program of the same shape costs less. */
 export class RaceLab {
   readonly #sides: readonly MachineOptions[];
   readonly #limits: ReturnType<typeof resolveLimits>;
-  readonly #stop: (() => boolean) | undefined;
+  readonly #stop: RaceLimits['stop'];
+  readonly #onProgress: RaceLimits['onProgress'];
   readonly #against: string | undefined;
   readonly #world: World;
   readonly #judge: Judge;
   readonly #budget: number;
   #opened: OpenedProgram;
   #source: string | undefined;
+  #prefix: readonly number[] = [];
+  #seen = 0;
 
   private constructor(
     opened: OpenedProgram,
@@ -139,6 +156,7 @@ export class RaceLab {
     this.#source = source;
     this.#limits = resolveLimits(options);
     this.#stop = options.stop;
+    this.#onProgress = options.onProgress;
     this.#against = options.against;
     this.#sides = sides;
     [this.#world, this.#judge] = vms;
@@ -155,13 +173,15 @@ export class RaceLab {
       reduction: _d,
       finds: _f,
       stop: _s,
+      onProgress: _p,
       seed: _seed,
       ...rest
     } = options;
     const limits = resolveLimits(options);
     const opened = openProgram(path, rest);
     const source = options.source ?? (isSource(path) ? readFileSync(path, 'utf8') : undefined);
-    const base = { ...opened.options, schedule: [] };
+    // Nothing runs so long that it would pay to translate it.
+    const base: MachineOptions = { tier2: false, ...opened.options, schedule: [] };
     const sides = [base, ...(against === undefined ? [] : [{ ...base, kvm: resolveEra(against).name }])];
     const budget = Math.max(MIN_BUDGET, STEP_COST * limits.maxSteps);
     const world = await World.open(opened.program, sides, observed(opened));
@@ -169,32 +189,35 @@ export class RaceLab {
     return new RaceLab(opened, source, options, sides, [world, judge], budget);
   }
 
-  /** Takes another program, for the same machine. */
-  load(path: string, source: string): void {
+  /** Takes another program, for the same machine; the search begins behind the steps of `prefix`. */
+  load(path: string, source: string, prefix: readonly number[] = []): void {
     this.#opened = openProgram(path, { source });
     this.#source = source;
-    this.#world.load(this.#opened.program, observed(this.#opened));
+    this.#prefix = prefix;
+    this.#world.load(this.#opened.program, observed(this.#opened), prefix);
     this.#judge.load(this.#opened);
   }
 
-  explore(limits: Pick<RaceLimits, 'seed'> = {}): RaceReport {
+  /** Whether a search finds this failure; it ends as soon as it does. */
+  async shows(signature: string): Promise<boolean> {
+    let shown = false;
+    await this.#search(this.#limits.seed, (order) => {
+      shown ||= this.#judge.failures(order).some((failure) => failure.signature === signature);
+      return shown;
+    });
+    return shown;
+  }
+
+  async explore(limits: Pick<RaceLimits, 'seed'> = {}): Promise<RaceReport> {
     const seed = limits.seed ?? this.#limits.seed;
-    const found = new Map<
-      string,
-      { failure: Failure; order: readonly number[]; by: 'systematic' | 'random'; execution: number }
-    >();
-    const { reduction, bound, runs, maxSteps } = this.#limits;
-    const visit = (_kind: LeafKind, order: readonly number[], by: 'systematic' | 'random'): boolean => {
+    const found = new Map<string, Seen>();
+    const stats = await this.#search(seed, (order, by, execution) => {
       for (const failure of this.#judge.failures(order)) {
-        if (found.has(failure.signature)) continue;
-        found.set(failure.signature, { failure, order, by, execution: explorer.stats.executions });
+        if (!found.has(failure.signature)) found.set(failure.signature, { failure, order, by, execution });
       }
+      this.#seen = found.size;
       return found.size >= this.#limits.finds;
-    };
-    const randomRuns = Math.floor(runs / 2);
-    const stop = this.#stop === undefined ? {} : { stop: this.#stop };
-    const explorer = new Explorer(this.#world, { reduction, bound, runs, randomRuns, maxSteps, seed, ...stop }, visit);
-    const stats = explorer.run();
+    });
     const { header, path } = this.#opened;
     const { options } = this.#judge;
     return {
@@ -208,6 +231,28 @@ export class RaceLab {
       stats,
       finds: [...found.values()].map(({ failure, order, by, execution }) => this.#find(failure, order, by, execution)),
     };
+  }
+
+  async #search(
+    seed: number,
+    visit: (order: readonly number[], by: Seen['by'], execution: number) => boolean,
+  ): Promise<ExploreStats> {
+    const { reduction, bound, runs, maxSteps } = this.#limits;
+    const stop = this.#stop === undefined ? {} : { stop: this.#stop };
+    const options = { reduction, bound, runs, randomRuns: Math.floor(runs / 2), maxSteps, seed, ...stop };
+    const explorer = new Explorer(this.#world, options, (_kind: LeafKind, order, by) =>
+      visit([...this.#prefix, ...order], by, explorer.stats.executions),
+    );
+    const before = this.#world.steps;
+    this.#seen = 0;
+    const slices = explorer.slices();
+    for (;;) {
+      const slice = slices.next();
+      if (slice.done === true) return slice.value;
+      this.#onProgress?.({ ...explorer.stats, steps: this.#world.steps - before, finds: this.#seen });
+      // Others get a turn, Ctrl-C among them.
+      await setImmediate();
+    }
   }
 
   #find(failure: Failure, order: readonly number[], by: 'systematic' | 'random', execution: number): RaceFind {
@@ -224,7 +269,8 @@ export class RaceLab {
     const { details, differences } = last;
     const turns = `${schedule.length} turn${schedule.length === 1 ? '' : 's'}, ${steps} step${steps === 1 ? '' : 's'}`;
     const how = text === '' ? 'Without any schedule' : `Under the schedule ${text} (${turns})`;
-    const words = `${how}, ${this.#opened.path} fails on KVM ${this.#judge.options.kvm}: ${details.join('; ')}.`;
+    const where = details[0].startsWith('KVM ') ? '' : ` on KVM ${this.#judge.options.kvm}`;
+    const words = `${how}, ${this.#opened.path} fails${where}: ${details.join('; ')}.`;
     return {
       ...{ kind, signature, details, schedule: text, turns: schedule.length, steps, found: by, execution, words },
       program: this.#program(text, kind, differences),
@@ -260,7 +306,7 @@ export class RaceLab {
 export async function exploreRaces(path: string, options: RaceOptions = {}): Promise<RaceReport> {
   const lab = await RaceLab.open(path, options);
   try {
-    return lab.explore();
+    return await lab.explore();
   } finally {
     lab.dispose();
   }

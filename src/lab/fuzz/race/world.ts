@@ -56,13 +56,14 @@ export class World {
     return new World(vms, observed);
   }
 
-  /** Puts another program into the VMs. */
-  load(program: Program, observed: Observed): void {
+  /** Puts another program into the VMs; the start is behind the steps of `prefix`. */
+  load(program: Program, observed: Observed, prefix: readonly number[] = []): void {
     this.#observed = observed;
     for (const side of this.sides) {
       side.root.dispose();
       side.vm.load(program);
       side.kvm = side.vm.kvm;
+      for (const vcpu of prefix) side.vm.turn(vcpu);
       side.root = side.vm.snapshot();
     }
     this.independence = new Independence(this.vcpus, this.#observed.counters);
