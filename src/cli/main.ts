@@ -207,7 +207,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
         .addOption(json),
     ).action((options) => run(async (out) => (await import('./fuzz.ts')).fuzzCommand(kind, options, out)));
   }
-import { addRace } from './fuzz-race-options.ts';
+  addRace(fuzz, run);
   addFuzzTools(fuzz, run);
 
   program
