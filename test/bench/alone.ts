@@ -1,5 +1,5 @@
 /** What only kvmscope does: snapshots of whole machines, broadcasts to many processors. */
-import { createVm, type Vm, type VmOptions } from '../../src/index.ts';
+import { createVm, type IpiScenario, ipiRounds, type Vm, type VmOptions } from '../../src/index.ts';
 import { cpuSeconds, wentAstray } from './engines/engine.ts';
 import type { Runner } from './measure.ts';
 import { assembleGuest } from './workloads.ts';
@@ -144,6 +144,25 @@ export const broadcastRow = (mode: keyof typeof MODES, vcpus: number, targets: n
   open: () => broadcast(mode, vcpus, targets),
 });
 
+const PLAYED = 20;
+
+/** A round of the IPI micro-benchmark (`kvmscope bench ipi`): 80 vCPUs, function calls with their queues and flags. */
+const ipiRow = (title: string, scenario: Partial<IpiScenario>): AloneRow => ({
+  name: `ipi-${Object.values(scenario).join('-')}`,
+  title: `micro-benchmark, ${title}`,
+  unit: 'round',
+  count: PLAYED,
+  open: async () => {
+    const bench = await ipiRounds(scenario);
+    return {
+      once: () => {
+        bench.play(PLAYED);
+      },
+      close: () => bench.dispose(),
+    };
+  },
+});
+
 export const ALONE: readonly AloneRow[] = [
   { name: 'copy-16m', title: 'copy of 16 MiB', unit: 'copy', count: 1, open: copyAll },
   ...[1, 16, 256].map((pages) => ({
@@ -173,6 +192,15 @@ export const ALONE: readonly AloneRow[] = [
   broadcastRow('pv', 80, 10),
   broadcastRow('pv', 80, 40),
   broadcastRow('pv', 255, 10),
+  ipiRow('broadcast by PV IPI', { mode: 'broadcast', send: 'pv' }),
+  ipiRow('broadcast by clusters', { mode: 'broadcast', send: 'vanilla', apic: 'cluster' }),
+  ipiRow('broadcast one by one', { mode: 'broadcast', send: 'vanilla', apic: 'physical' }),
+  ipiRow('broadcast one by one, xAPIC', { mode: 'broadcast', send: 'vanilla', apic: 'xapic' }),
+  ipiRow('broadcast by shorthand', { mode: 'broadcast', send: 'shorthand' }),
+  ipiRow('broadcast with a lock by PV IPI', { mode: 'broadcast-lock', send: 'pv' }),
+  ipiRow('one call', { mode: 'normal' }),
+  ipiRow('a call to itself', { mode: 'self' }),
+  ipiRow('no call', { mode: 'dry-run' }),
 ];
 
 /** Makes the VMs of a measurement. */
