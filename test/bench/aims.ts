@@ -79,6 +79,9 @@ export function aims(report: Report): Aim[] {
       divide(alone('broadcast-pv-10-of-255'), alone('broadcast-pv-10-of-80')),
       ' ×',
     ),
+    aim('fuzz cases of ICR values, KVM alone', '≥', 1_000_000, perSecond(alone('fuzz-direct')), ' a second'),
+    aim('fuzz cases, as guest instructions', '≥', 100_000, perSecond(alone('fuzz-guest')), ' a second'),
+    aim('fuzzing with two worker threads to one', '≥', 1.7, start('fuzz-jobs'), ' ×'),
     aim('memory of 255 vCPUs with 16 MiB', '≤', 200, divide(memory, MIB), ' MiB'),
     ...(start('npm-start-against') === undefined
       ? []

@@ -1,5 +1,15 @@
 /** What only kvmscope does: snapshots of whole machines, broadcasts to many processors. */
-import { createVm, type IpiScenario, ipiRounds, type Vm, type VmOptions } from '../../src/index.ts';
+import {
+  type Campaign,
+  createVm,
+  type IpiScenario,
+  ipiRounds,
+  NEWEST_ERA,
+  openCampaign,
+  topologiesFor,
+  type Vm,
+  type VmOptions,
+} from '../../src/index.ts';
 import { cpuSeconds, wentAstray } from './engines/engine.ts';
 import type { Runner } from './measure.ts';
 import { assembleGuest } from './workloads.ts';
@@ -16,7 +26,7 @@ export interface Alone extends Runner {
 
 /** A measurement and what it needs; `open` makes the VMs. */
 export interface AloneRow extends Pick<Alone, 'name' | 'title' | 'unit' | 'count'> {
-  open(): Promise<Pick<Alone, 'close'> & { once(): void }>;
+  open(): Promise<Pick<Alone, 'close'> & { once(): void | Promise<void> }>;
 }
 
 /** The hypercall that sends an IPI to vCPUs 1 to 3. */
@@ -163,6 +173,33 @@ const ipiRow = (title: string, scenario: Partial<IpiScenario>): AloneRow => ({
   },
 });
 
+/** Fuzzing of ICR values on four vCPUs against the rules that hold in every era; `direct`: without guest instructions. */
+export const icrCampaign = (direct: boolean): Campaign => ({
+  kind: 'icr',
+  kvm: NEWEST_ERA.name,
+  topologies: topologiesFor('icr', { vcpus: 4 }),
+  seed: 1,
+  blockSize: direct ? 32768 : 2048,
+  direct,
+});
+
+const fuzzRow = (name: string, title: string, direct: boolean): AloneRow => ({
+  name,
+  title,
+  unit: 'case',
+  count: icrCampaign(direct).blockSize,
+  open: async () => {
+    const runner = await openCampaign(icrCampaign(direct));
+    let block = 0;
+    return {
+      once: async () => {
+        await runner.runBlock(block++);
+      },
+      close: () => runner.dispose(),
+    };
+  },
+});
+
 export const ALONE: readonly AloneRow[] = [
   { name: 'copy-16m', title: 'copy of 16 MiB', unit: 'copy', count: 1, open: copyAll },
   ...[1, 16, 256].map((pages) => ({
@@ -201,6 +238,8 @@ export const ALONE: readonly AloneRow[] = [
   ipiRow('one call', { mode: 'normal' }),
   ipiRow('a call to itself', { mode: 'self' }),
   ipiRow('no call', { mode: 'dry-run' }),
+  fuzzRow('fuzz-direct', 'fuzzing ICR values, KVM alone', true),
+  fuzzRow('fuzz-guest', 'fuzzing ICR values, as guest instructions', false),
 ];
 
 /** Makes the VMs of a measurement. */
@@ -211,7 +250,10 @@ export async function openAlone(row: AloneRow): Promise<Alone> {
     close,
     run: async (times) => {
       const start = cpuSeconds();
-      for (let n = 0; n < times; n++) once();
+      for (let n = 0; n < times; n++) {
+        const end = once();
+        if (end !== undefined) await end;
+      }
       return cpuSeconds() - start;
     },
   };

@@ -161,6 +161,7 @@ function inTurns(processes: readonly Probe[], rounds: number): StartResult[] {
   const taken: number[][][] = processes.map(() => []);
   for (let round = -1; round < rounds; round++) {
     processes.forEach((probe, n) => {
+      if (probe.most !== undefined && (round < 0 || round >= probe.most)) return;
       const values = probe.take();
       if (round >= 0) taken[n].push([...values]);
     });

@@ -6,12 +6,14 @@ import type { Engine } from './engines/engine.ts';
 export interface StartRow {
   readonly name: string;
   readonly title: string;
-  readonly unit: 'seconds' | 'bytes';
+  readonly unit: 'seconds' | 'bytes' | 'times';
 }
 
 /** One process, which yields a number for each of its rows. */
 export interface Probe {
   readonly rows: readonly StartRow[];
+  /** At most so many counted rounds. */
+  readonly most?: number;
   take(): readonly number[];
 }
 
@@ -51,6 +53,12 @@ export function probes(engines: readonly Engine[], against: string | undefined):
         },
       ],
       take: () => [runNode([...script('large.ts'), String(VCPUS)], ROOT).memory],
+    },
+    {
+      rows: [{ name: 'fuzz-jobs', title: 'fuzzing ICR values, two worker threads to one', unit: 'times' }],
+      // Seconds of both cores.
+      most: 3,
+      take: () => [Number(runNode(script('jobs.ts'), ROOT).stdout)],
     },
     // QEMU is a process of its own: what this one takes says nothing of it.
     ...engines.filter(({ name }) => name !== 'qemu').map(({ name, title }) => cold(name, title)),

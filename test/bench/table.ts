@@ -1,7 +1,7 @@
 /** A report as tables: for the terminal, and as a section of the README. */
 import { aims, number, usual } from './aims.ts';
 import { type Sample, spread } from './measure.ts';
-import type { Report, SideRow } from './report.ts';
+import type { Report, SideRow, StartResult } from './report.ts';
 
 export interface Table {
   readonly title: string;
@@ -26,6 +26,12 @@ function duration(seconds: number): string {
   }
   return `${number(seconds * 1e9)} ns`;
 }
+
+const SHOW: Readonly<Record<StartResult['unit'], (value: number) => string>> = {
+  seconds: duration,
+  bytes: (value) => `${number(value / MIB)} MiB`,
+  times: (value) => `${number(value)} ×`,
+};
 
 export function tables(report: Report): Table[] {
   const here = report.engines.filter(({ missing }) => missing === undefined);
@@ -67,12 +73,8 @@ export function tables(report: Report): Table[] {
     },
     {
       title: 'Fresh processes',
-      columns: ['', 'CPU time or memory', 'spread'],
-      rows: report.start.map(({ title, unit, value }) => [
-        title,
-        unit === 'seconds' ? duration(value.median) : `${number(value.median / MIB)} MiB`,
-        plusMinus(value),
-      ]),
+      columns: ['', 'CPU time, memory, or a ratio', 'spread'],
+      rows: report.start.map(({ title, unit, value }) => [title, SHOW[unit](value.median), plusMinus(value)]),
     },
     {
       title: 'Aims',
