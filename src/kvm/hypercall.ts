@@ -111,18 +111,35 @@ function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const map = kvm.apicMap();
   if (map === null) return sendIpiWithoutMap(kvm);
   if (!kvm.era.pvIpiBoundCheck) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
-  const min = state.lo(R_RDX) >>> 0;
-  const count = sendWord(kvm, map, state.lo(R_RBX), long ? state.hi(R_RBX) : 0, min, icr);
-  if (!kvm.era.pvIpiHighHalfAlways && min > map.maxApicId) return count;
-  const second = (min + (long ? 64 : 32)) >>> 0;
-  if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
-  return count + sendWord(kvm, map, state.lo(R_RCX), long ? state.hi(R_RCX) : 0, second, icr);
+  const min = state.lo(R_RDX);
+  const count = sendWord(kvm, map, state.lo(R_RBX) | 0, long ? state.hi(R_RBX) | 0 : 0, min, icr);
+  const lo = state.lo(R_RCX) | 0;
+  const hi = long ? state.hi(R_RCX) | 0 : 0;
+  return (lo | hi) === 0 ? count : count + sendSecond(kvm, map, lo, hi, min, long, icr);
 }
 
-/** One bitmap. Its bits 63:32 never wrap: ids beyond the map are dropped. */
+/** The second bitmap, which few guests are large enough for. */
+function sendSecond(
+  kvm: HypercallContext,
+  map: ApicMap,
+  lo: number,
+  hi: number,
+  min: number,
+  long: boolean,
+  icr: number,
+): number {
+  if (!kvm.era.pvIpiHighHalfAlways && min > map.maxApicId) return 0;
+  const second = (min + (long ? 64 : 32)) >>> 0;
+  if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
+  return sendWord(kvm, map, lo, hi, second, icr);
+}
+
+/** One bitmap, from signed halves. Its bits 63:32 never wrap: ids beyond the map are dropped. */
 function sendWord(kvm: HypercallContext, map: ApicMap, lo: number, hi: number, base: number, icr: number): number {
-  const low = lo === 0 ? 0 : sendBits(kvm, map, lo | 0, base, icr);
-  return hi === 0 || base > map.maxApicId ? low : low + sendBits(kvm, map, hi | 0, base + 32, icr);
+  let count = 0;
+  if (lo !== 0) count = sendBits(kvm, map, lo, base, icr);
+  if (hi !== 0 && base <= map.maxApicId) count += sendBits(kvm, map, hi, base + 32, icr);
+  return count;
 }
 
 function sendIpiWithoutMap(kvm: HypercallContext): number {

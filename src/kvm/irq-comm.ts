@@ -120,13 +120,14 @@ export class Router {
     this.routeAs(this.delivery(source, icrLow, dest), source, icrLow, dest);
   }
 
-  /** `route` of a message for which `delivery` has just given the answer. */
-  routeAs(delivery: number, source: Lapic | null, icrLow: number, dest: number): void {
+  /** `route` of a message for which `delivery` has just given the answer; -1: it has not been asked. */
+  routeAs(answer: number, source: Lapic | null, icrLow: number, dest: number): void {
+    const delivery = answer < 0 ? this.delivery(source, icrLow, dest) : answer;
     // Which message is fast does not depend on the mode.
     const fixed = this.era.lowestBroadcastFixedFirst && isLowestBroadcast(icrLow, dest);
     const low = fixed ? icrLow & ~ICR_MODE : icrLow;
     if (delivery === FAST) this.routeFast(this.map, source, low, dest);
-    else this.routeSlow(source, low, dest >>> 0);
+    else this.routeSlow(source, low, dest | 0);
   }
 
   private routeFast(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {

@@ -58,7 +58,7 @@ import { type PvVm, REQ_APF_READY, REQ_CLOCK_UPDATE, REQ_MASTERCLOCK_UPDATE, REQ
 import { DEFAULT_WALL_CLOCK, NANOSECONDS, updateMasterClock, updateSystemTime } from './pvclock.ts';
 import { recordStealTime, setPreempted } from './steal-time.ts';
 import { SVM_EXITS, SVM_HYPERCALL } from './svm.ts';
-import type { KvmOptions, MpState, VcpuRunResult } from './types.ts';
+import type { FastpathVerdict, KvmOptions, MpState, VcpuRunResult } from './types.ts';
 import * as vcpuStates from './vcpu.ts';
 import { KvmVcpu } from './vcpu.ts';
 import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
@@ -1233,17 +1233,26 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- MSRs ----
 
   private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
-    if (this.assist !== null) {
-      const next = this.assistedWrmsr(this.assist, vcpu, exit.msr, exit.dataLo, exit.dataHi);
+    if (!this.plain) {
+      const next = this.prepareWrmsr(vcpu, exit);
       if (next !== NOT_HANDLED) return next;
     }
     this.count(vcpu, EXIT_WRMSR);
-    this.trace?.open(vcpu, EXIT_WRMSR);
     // Signed halves: no number that V8 would have to put on the heap.
     const lo = exit.dataLo | 0;
     const hi = exit.dataHi | 0;
     if (this.era.fastpath && this.tryFastpath(vcpu, exit.msr, lo, hi)) return NEXT;
     return this.slowWrmsr(vcpu, exit.msr, lo, hi);
+  }
+
+  /** Gives hardware APICs the write, or opens its record. */
+  private prepareWrmsr(vcpu: KvmVcpu, { msr, dataLo, dataHi }: WrmsrExit): number {
+    if (this.assist !== null) {
+      const next = this.assistedWrmsr(this.assist, vcpu, msr, dataLo, dataHi);
+      if (next !== NOT_HANDLED) return next;
+    }
+    this.trace?.open(vcpu, EXIT_WRMSR);
+    return NOT_HANDLED;
   }
 
   private slowWrmsr(vcpu: KvmVcpu, msr: number, lo: number, hi: number): number {
@@ -1279,25 +1288,28 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** The ICR write of the fastpath: same effect as `writeX2Icr`, other order of events. */
   private fastpathIcr(vcpu: KvmVcpu, lo: number, hi: number): boolean {
-    const { era, router, trace } = this;
+    const { era, router } = this;
     const { lapic } = vcpu;
     const delivery = era.fastpathFixedPhysicalOnly ? -1 : router.delivery(lapic, lo, hi);
     const verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
-    if (trace !== null) trace.verdict(vcpu, verdict);
+    if (this.trace !== null) return this.observedFastpathIcr(this.trace, vcpu, verdict, lo, hi);
     if (!verdict.taken) return false;
     vcpu.stat.fastpath++;
-    if (trace !== null) {
-      this.observedFastpathIcr(trace, vcpu, lo, hi);
-      this.traceFastpath(trace, vcpu, MSR_X2APIC_ICR, lo, hi);
-      return true;
-    }
     lapic.writeX2Icr(lo, hi);
-    if (delivery < 0) router.route(lapic, lo & ~ICR_BUSY, hi);
-    else router.routeAs(delivery, lapic, lo & ~ICR_BUSY, hi);
+    router.routeAs(delivery, lapic, lo & ~ICR_BUSY, hi);
     return true;
   }
 
-  private observedFastpathIcr(trace: Observation, vcpu: KvmVcpu, lo: number, hi: number): void {
+  private observedFastpathIcr(
+    trace: Observation,
+    vcpu: KvmVcpu,
+    verdict: FastpathVerdict,
+    lo: number,
+    hi: number,
+  ): boolean {
+    trace.verdict(vcpu, verdict);
+    if (!verdict.taken) return false;
+    vcpu.stat.fastpath++;
     const { lapic } = vcpu;
     const command = lo & ~ICR_BUSY;
     const { fastpathIcrWrite, fastpathIpiTracedLast } = this.era;
@@ -1308,6 +1320,8 @@ export class Kvm implements HypercallContext, MsrContext {
     lapic.writeX2Icr(lo, hi);
     if (fastpathIcrWrite === 'split') trace.apic(vcpu, true, APIC_ICR, command, 0);
     if (fastpathIcrWrite === 'x2apic') trace.apic(vcpu, true, APIC_ICR, command, hi);
+    this.traceFastpath(trace, vcpu, MSR_X2APIC_ICR, lo, hi);
+    return true;
   }
 
   private traceFastpath(trace: Observation, vcpu: KvmVcpu, msr: number, lo: number, hi: number): void {
@@ -1319,17 +1333,18 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed. */
   private endFastpath(vcpu: KvmVcpu, deadline: boolean): void {
-    const { lapic, pv, stat } = vcpu;
+    const { lapic, pv } = vcpu;
     if (pv.eoiPending && !this.exitTracedFirst) syncPvEoi(this, vcpu);
     this.skip(vcpu);
-    const requested = lapic.requestEvent || (deadline && lapic.timer.pending);
-    const reenters = (this.reentersGuest || deadline) && !requested;
-    if (this.trace !== null) {
-      const handled = this.era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
-      this.trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
-    }
-    if (!reenters || this.era.reentryCounted) stat.exits++;
+    const reenters = !lapic.requestEvent && (deadline ? !lapic.timer.pending : this.reentersGuest);
+    if (this.trace !== null) this.traceCompletion(this.trace, vcpu, reenters);
+    if (!reenters || this.era.reentryCounted) vcpu.stat.exits++;
     if (pv.eoiPending && !reenters) syncPvEoi(this, vcpu);
+  }
+
+  private traceCompletion(trace: Observation, vcpu: KvmVcpu, reenters: boolean): void {
+    const handled = this.era.fastpathCompletion === 'skip instruction' ? 'SKIP_EMUL_INS' : 'EXIT_HANDLED';
+    trace.completion(vcpu, reenters ? 'REENTER_GUEST' : handled);
   }
 
   /** kvm_exit of a WRMSR. */
@@ -1526,7 +1541,6 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
   private kick(target: KvmVcpu): void {
-    this.stir(target);
     if (target.blocked) this.wakeUp(target);
     else this.kickOut(target);
   }
@@ -1536,19 +1550,21 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   private wakeUp(target: KvmVcpu): void {
-    this.stir(target);
     target.stat.halt_wakeup++;
     this.wake(target);
   }
 
   private kickOut(target: KvmVcpu): void {
+    if (target.mp !== MP_RUNNABLE) this.stir(target);
     if (target.mode === IN_GUEST && target !== this.running) target.mode = EXITING_GUEST;
   }
 
   /** If nothing a sleeper got may end its sleep, it goes back to sleep at once. */
   private wake(vcpu: KvmVcpu): void {
     vcpu.blocked = !vcpu.runnable;
-    if (!vcpu.blocked) vcpu.pv.readySince = this.clock.now;
+    if (vcpu.blocked) return;
+    this.stir(vcpu);
+    vcpu.pv.readySince = this.clock.now;
   }
 
   // ---- other exits ----
