@@ -182,6 +182,9 @@ describe('a campaign against the machine', () => {
     const several: Topology[] = [X2APIC, { ...X2APIC, apic: 'none' }, { ...X2APIC, exitHypercalls: 0x1000 }];
     const { topologies } = liveCampaign({ ...campaign, topologies: several }, MODEL_REPORT);
     expect(topologies).toEqual([X2APIC]);
+    expect(() => liveCampaign({ ...campaign, topologies: several.slice(1) }, MODEL_REPORT)).toThrow(
+      new KvmscopeError('usage', 'only VMs with local APICs in KVM are compared with the KVM of this machine'),
+    );
     const two = liveCampaign({ ...campaign, topologies: [X2APIC, { ...X2APIC, vcpus: 2 }] }, MODEL_REPORT);
     expect(two.topologies.map(({ vcpus, aps }) => [vcpus, aps])).toEqual([
       [3, 'halted'],

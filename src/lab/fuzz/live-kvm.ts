@@ -589,6 +589,8 @@ export function liveCampaign(campaign: LiveCampaign, report: KvmReport = liveKvm
   const topologies = campaign.topologies
     .filter(({ apic, exitHypercalls = 0 }) => apic !== 'none' && exitHypercalls === 0)
     .map((topology) => ({ ...topology, vendor, vectorHashing }));
+  if (topologies.length === 0)
+    throw new KvmscopeError('usage', 'only VMs with local APICs in KVM are compared with the KVM of this machine');
   // A SIPI shows at vCPUs that wait for one, a wake-up at those that sleep: several topologies come with both.
   const bases: readonly (readonly T.Topology[])[] =
     topologies.length > 1 && campaign.kind === 'icr'
