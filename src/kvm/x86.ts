@@ -901,9 +901,7 @@ export class Kvm implements HypercallContext, MsrContext {
         this.trace?.emit({ event: 'kvm_inj_nmi', vcpu: vcpu.index });
         canInject = false;
       }
-      // Behind STI the NMI window would open too early (vmx_enable_nmi_window).
-      if (vcpu.nmiLatched > 0)
-        state.window |= (state.interruptibility & SHADOW_STI) !== 0 ? WINDOW_INTERRUPT : WINDOW_NMI;
+      if (vcpu.nmiLatched > 0) state.window |= this.nmiWindow(state);
     }
     if (vcpu.pics !== null && vcpu.picInterrupt) {
       if (canInject && vcpu.interruptAllowed) {
@@ -928,6 +926,16 @@ export class Kvm implements HypercallContext, MsrContext {
     this.updateTprThreshold(vcpu);
     const toIoApic = this.irqchip?.ioapic.handles(lapic.highestIsrCache) ?? false;
     if (vcpu.pv.eoiAddress >= 0 && lapic.hwEnabled && lapic.swEnabled && !toIoApic) armPvEoi(this, vcpu);
+  }
+
+  /**
+   * What to wait for when an NMI cannot be taken now. On Intel the NMI window would open too early behind STI: KVM waits until interrupts
+   * are allowed, which is long if a CLI follows (vmx_enable_nmi_window). On AMD it single-steps over the shadow; here that is the exit
+   * of an IRET.
+   */
+  private nmiWindow({ interruptibility }: CpuState): number {
+    const behindSti = (interruptibility & SHADOW_STI) !== 0;
+    return behindSti && this.vendor === 'intel' ? WINDOW_INTERRUPT : WINDOW_NMI;
   }
 
   private injectInterrupt(vcpu: KvmVcpu, vector: number): void {

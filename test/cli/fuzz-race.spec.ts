@@ -3,6 +3,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { main } from '../../src/cli/main.ts';
+import { noPaint } from '../../src/trace/text.ts';
 import { kvmscope } from './spawn.ts';
 
 const LOST = 'guest/race/lost-wakeup.S';
@@ -57,8 +59,18 @@ describe('fuzz race FILE', () => {
     [[LOST, '--kvm', '9.9'], "unknown KVM era '9.9'"],
     [[LOST, '--runs', '0'], 'runs must be a whole number from 1 to 1000000000, not 0'],
     [['--vcpus', '77'], 'generated races have 2 to 8 vCPUs, not 77'],
-  ])('%j is refused in one line', (args, message) => {
-    const { status, stdout, stderr } = kvmscope('fuzz', 'race', ...args);
+  ])('%j is refused in one line', async (args, message) => {
+    let [stdout, stderr] = ['', ''];
+    const status = await main(['fuzz', 'race', ...args], {
+      width: 100,
+      paint: noPaint,
+      out: (text) => {
+        stdout += text;
+      },
+      err: (text) => {
+        stderr += text;
+      },
+    });
     expect([status, stdout]).toEqual([2, '']);
     expect(stderr.split('\n')).toHaveLength(2);
     expect(stderr).toContain(`kvmscope: ${message}`);
@@ -68,10 +80,10 @@ describe('fuzz race FILE', () => {
 describe('fuzz race', () => {
   it('runs a campaign of generated programs', () => {
     const dir = join(folder, 'campaign');
-    const args = ['--kvm', '4.19-rc1', '--against', '4.19', '--executions', '100', '--runs', '64', '--jobs', '1'];
+    const args = ['--kvm', '4.19-rc1', '--against', '4.19', '--executions', '60', '--runs', '32', '--jobs', '1'];
     const { status, stdout } = kvmscope('fuzz', 'race', ...args, '--dir', dir, '--json');
     const report = JSON.parse(stdout);
-    expect(report).toMatchObject({ command: 'fuzz', ok: false, cases: 64, campaign: { kind: 'race', seed: 1 } });
+    expect(report).toMatchObject({ command: 'fuzz', ok: false, cases: 32, campaign: { kind: 'race', seed: 1 } });
     expect(report.finds.map(({ signature }: { signature: string }) => signature)).toContain(
       'host bug pv-ipi-empty-slot',
     );

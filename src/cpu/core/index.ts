@@ -681,7 +681,9 @@ function deliverInjection(): void {
 function windowOpen(shadow: u64): bool {
   const window = reg(S_WINDOW);
   setRips(reg(R_RIP), reg(R_RIP));
-  if (window & WINDOW_NMI && (shadow & (BLOCKED_BY_NMI | SHADOW_MOV_SS)) == 0) {
+  // On AMD the hypervisor single-steps over a shadow; the NMI window of Intel is open behind STI.
+  const closed = isAmd() ? BLOCKED_BY_NMI | SHADOW_MOV_SS | SHADOW_STI : BLOCKED_BY_NMI | SHADOW_MOV_SS;
+  if (window & WINDOW_NMI && (shadow & closed) == 0) {
     leave(EXIT_NMI_WINDOW, 0, 0, 0);
     return true;
   }

@@ -31,8 +31,11 @@ const only = ({ finds }: RaceReport): RaceFind => {
 
 describe('programs of guest/race', () => {
   it.each(PROGRAMS.filter((path) => path !== LOST))('%s holds in every interleaving', async (path) => {
-    for (const kvm of ['4.19', '5.6', '7.1']) {
-      const { stats, finds } = await exploreRaces(path, { kvm });
+    const { vendors } = openProgram(path);
+    for (const [kvm, vendor] of ['4.19', '5.6', '7.1'].flatMap((kvm) =>
+      vendors.map((vendor) => [kvm, vendor] as const),
+    )) {
+      const { stats, finds } = await exploreRaces(path, { kvm, vendor });
       expect(finds.map(({ words }) => words)).toEqual([]);
       expect(stats).toMatchObject({ complete: true, cut: 0, random: 0 });
     }

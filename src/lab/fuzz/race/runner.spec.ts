@@ -69,8 +69,8 @@ describe('a race campaign', () => {
   it('yields for a block what depends on the campaign and the number alone', async () => {
     const [one, other] = [await open(OLD), await open(OLD)];
     const blocks: (BlockResult | undefined)[] = [];
-    for (const block of [0, 1, 2, 3, 4, 5, 6, 7]) blocks.push(await one.runBlock(block));
-    for (const block of [6, 1]) expect(await other.runBlock(block)).toEqual(blocks[block]);
+    for (const block of [0, 1, 2, 3]) blocks.push(await one.runBlock(block));
+    for (const block of [3, 1]) expect(await other.runBlock(block)).toEqual(blocks[block]);
     expect(JSON.parse(JSON.stringify(blocks))).toEqual(blocks);
     for (const [number, block] of blocks.entries()) expect(block).toMatchObject({ block: number, cases: 4 });
   });
@@ -98,7 +98,7 @@ describe('a race campaign', () => {
 
   it('finds nothing between versions that treat these alike', async () => {
     const runner = await open({ kvm: '6.14', against: '6.17' });
-    for (const block of [0, 1, 2, 3]) {
+    for (const block of [0, 1]) {
       expect((await runner.runBlock(block))?.finds).toEqual([]);
     }
   });
