@@ -110,8 +110,6 @@ export class ModelTarget implements Target {
   readonly #mode: CallerMode;
   /** Architectural registers of every vCPU at the start of a step. */
   readonly #registers: readonly Uint32Array[];
-  /** `start` by vCPU. */
-  readonly #startOf: readonly Uint32Array[];
   readonly #startBlocked: readonly boolean[];
   readonly #startMp: readonly number[];
   /** Of the vCPU of the current step: low and high halves of the general registers it must have afterwards. */
@@ -154,9 +152,6 @@ export class ModelTarget implements Target {
       this.observes[WORD_CS] = 0;
     }
     for (const vcpu of this.kvm.vcpus) this.#read(vcpu, this.start);
-    this.#startOf = this.kvm.vcpus.map(({ index }) =>
-      this.start.subarray(index * VCPU_WORDS, (index + 1) * VCPU_WORDS),
-    );
   }
 
   static async open(topology: Topology, options: ModelOptions): Promise<ModelTarget> {
@@ -439,6 +434,7 @@ export class ModelTarget implements Target {
       for (const vcpu of this.kvm.vcpus) if (this.#performed[vcpu.index] === 2) this.#settle(vcpu, outcome);
     }
     if (outcome.end !== '') return;
+    outcome.base = null;
     for (const vcpu of this.kvm.vcpus) {
       if (this.#performed[vcpu.index] === 0 && !vcpu.lapic.requestEvent) continue;
       outcome.touched[vcpu.index] = 1;
@@ -449,6 +445,10 @@ export class ModelTarget implements Target {
   /** Reads and undoes what a light case may have changed. */
   #finishLight(outcome: Outcome): void {
     outcome.light = true;
+    if (outcome.base !== this.start) {
+      outcome.base = this.start;
+      outcome.state.set(this.start);
+    }
     const { vcpus } = this.kvm;
     for (let index = 0; index < vcpus.length; index++) {
       const vcpu = vcpus[index];
@@ -464,7 +464,6 @@ export class ModelTarget implements Target {
     const { start } = this;
     const { registers } = lapic;
     const at = index * VCPU_WORDS;
-    into.set(this.#startOf[index], at);
     for (let slot = LIGHT_FIRST; slot < LIGHT_END; slot++) {
       into[at + slot] = registers[slot];
       registers[slot] = start[at + slot];
@@ -473,7 +472,7 @@ export class ModelTarget implements Target {
     registers[SLOT_ICR] = start[at + SLOT_ICR];
     into[at + SLOT_ICR2] = registers[SLOT_ICR2];
     registers[SLOT_ICR2] = start[at + SLOT_ICR2];
-    if (lapic.nmiQueued !== 0) into[at + WORD_NMI] = vcpu.nmiPending;
+    into[at + WORD_NMI] = lapic.nmiQueued === 0 ? 0 : vcpu.nmiPending;
     into[at + WORD_SMI] = lapic.smiPending ? 1 : 0;
     into[at + WORD_INIT] = lapic.initPending ? 1 : 0;
     into[at + WORD_SIPI] = lapic.sipiPending ? lapic.sipiVector + 1 : 0;

@@ -193,6 +193,8 @@ export class Outcome {
   steps = 0;
   /** Only `LIGHT_WORDS` of the vCPUs touched can differ from the start. */
   light = false;
+  /** Start state that every word but `LIGHT_WORDS` of every vCPU holds, null: none; for the target alone. */
+  base: Uint32Array | null = null;
   readonly results: Uint32Array = new Uint32Array(MAX_STEPS * RESULT_WORDS);
   /** 1: the state words of this vCPU were read; 0: it is as before the case. */
   readonly touched: Uint8Array;
