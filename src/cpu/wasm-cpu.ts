@@ -483,7 +483,7 @@ export class WasmCpu implements Cpu {
         table,
         hot: (frame: number, offset: number, count: number) => {
           this.#tier ??= new Tier(this.core, this.wasm, table, tiered === 'force');
-          this.#tier.hot(frame >>> 0, offset, count >>> 0);
+          this.#tier.hot(frame >>> 0, offset, count);
         },
         keepPage: (frame: number) => (stored === null ? this.snapshots.keep(frame >>> 0) : stored(frame >>> 0)),
         abort: () => {

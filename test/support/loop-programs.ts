@@ -23,7 +23,9 @@ const SHIFTS = ['rol', 'ror', 'rcl', 'rcr', 'shl', 'shr', 'sar'];
 export function loopProgram(random: Random, long: boolean, data: number): string {
   const lines: string[] = [];
   const emit = (line: string): void => {
-    lines.push(line);
+    // AH and BH have no encoding beside a register that needs REX.
+    const rex = /\br\d+[bwd]?\b|\br[a-ds][a-z]\b|qword/.test(line);
+    lines.push(rex ? line.replace(/\b([ab])h\b/g, '$1l') : line);
   };
   let label = 0;
   const word = long ? 3 : 2;
@@ -142,6 +144,11 @@ export function loopProgram(random: Random, long: boolean, data: number): string
             `xadd ${either(of)}, ${register(of)}`,
             `cmpxchg ${either(of)}, ${register(of)}`,
             `lock add ${memory(of)}, ${register(of)}`,
+            `bt ${long ? 'rax, rdx' : 'eax, edx'}`,
+            'xor edx, edx\n or bl, 1\n div ebx',
+            'cdq\n or bl, 1\n idiv ebx',
+            long ? 'xor edx, edx\n or bl, 1\n div rbx' : 'movsx edx, al\n or bl, 1\n idiv ebx',
+            long ? 'cqo\n or bl, 1\n idiv rbx' : 'mov edx, eax\n or bl, 1\n div ebx',
             'nop',
             'pause',
           ]),

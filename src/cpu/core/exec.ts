@@ -158,15 +158,19 @@ function imul(rec: usize): void {
     putSlot(R_RDX, size, high);
   }
 }
+/** Flags of IMUL with a destination register, for sign-extended operands. */
+export function productFlags(x: i64, y: i64, size: i32): void {
+  const low = <u64>(x * y);
+  const overflow = size == 3 ? imulHigh(x, y) != <i64>low >> 63 : signExtend(low, size) != <i64>low;
+  multiplyFlags(low & mask(size), size, overflow);
+}
 function imul2(rec: usize, b: u64): void {
   const size = sizeOf(rec);
   const x = signExtend(readE(rec, size), size);
   if (failed()) return;
   const y = signExtend(b, size);
-  const low = <u64>(x * y);
-  const overflow = size == 3 ? imulHigh(x, y) != <i64>low >> 63 : signExtend(low, size) != <i64>low;
-  multiplyFlags(low & mask(size), size, overflow);
-  putG(rec, size, low);
+  productFlags(x, y, size);
+  putG(rec, size, <u64>(x * y));
 }
 
 /** 128 / 64 division; high < divisor. Quotient returned, remainder in divRemainder. */

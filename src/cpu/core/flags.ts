@@ -108,6 +108,11 @@ export function settle(): void {
   setArithFlags(own | reg(S_CC_SRC));
 }
 
+/** Replaces some of the arithmetic flags: those of `mask`. */
+export function setFlagBits(mask: u64, bits: u64): void {
+  setArithFlags((flags() & FLAGS_ARITH & ~mask) | bits);
+}
+
 /** RFLAGS with pending arithmetic flags folded in; nothing stays lazy afterwards. */
 export function flags(): u64 {
   const op = <i32>reg(S_CC_OP);

@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { count, enter, watched } from './tier';
+import { count, countRetry, enter, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -86,8 +86,9 @@ export function stagingPage(): u32 {
 // What the second tier uses, besides the memory; see tier.ts and ../jit.
 export { arenaBase, codeMapBase, dropsBase, recordOf, setHeat, tierBase } from './tier';
 export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
-export { execute, stepsLeft } from './exec';
-export { condition, settle } from './flags';
+export { execute, productFlags, stepsLeft } from './exec';
+export { condition, setFlagBits, settle } from './flags';
+export { fillTlb } from './mmu';
 export { flushCode, generation } from './code-cache';
 export { pageHash, replaceCode, rewind, unwatch, watch } from './snapshot';
 /** The host is about to write guest RAM, or has just done so while there is no snapshot. */
@@ -251,6 +252,7 @@ function compiled(): void {
     }
     if (how == <usize>TIER_RETRY) {
       retryRip = reg(R_RIP);
+      countRetry(rec, rip);
       return;
     }
   }

@@ -266,6 +266,18 @@ export function translateData(linear: u64, write: bool, base: usize): bool {
   return true;
 }
 
+/**
+ * For compiled code that has missed: does what the access of `size` bytes would do to the TLB. True if it now hits, and the access is
+ * done by the caller; otherwise nothing has happened that the interpreter, which has to do it, would not do again.
+ */
+export function fillTlb(linear: u64, size: i32, write: bool): bool {
+  if (tlbVersion != liveVersion || sparse || (linear & 0xfff) + size > 0x1000) return false;
+  if (longMode ? !isCanonical(linear) : linear > 0xffffffff) return false;
+  const good = translateData(linear, write, tlb) && brk == 0;
+  clearBrk();
+  return good && hit(entryOf(tlb, write ? TLB_WRITE : TLB_READ, linear), linear, size);
+}
+
 /** Index of the next host-completed access of this instruction. */
 let ioqNext: u64 = 0;
 export function ioqReset(): void {

@@ -11,10 +11,13 @@ import { decodeRun } from './decode';
 import { stepsLeft } from './exec';
 import { OP_ENTER, REC_OP } from './record';
 
-/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. */
+/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often. */
 // @ts-ignore: decorator
 @external('env', 'hot')
 declare function hot(frame: u32, offset: i32, count: i32): void;
+
+/** Times that compiled code may come back for the interpreter before the host is told. */
+const MANY_RETRIES: u16 = 1000;
 
 /** Of 2^32 arrivals, by lookups and backward branches, so many are looked at; each of those counts for `weight`. */
 let share: u32 = 0;
@@ -37,24 +40,36 @@ export function setHeat(every: u32, step: u32): void {
 @inline export function watched(n: i32): bool {
   return <u32>n * 0x9e3779b1 < share;
 }
-/** Counts an arrival at RIP if it is in a decoded page; tells the host if that makes it hot. Without effect on the guest. */
-export function count(): void {
-  if (stepsLeft <= 0) return;
-  const rip = reg(R_RIP);
+let frame: u32 = 0;
+let offset: i32 = 0;
+/** The record at `rip` if it is in a decoded page, whose frame and offset are then known; 0 if not. Without effect on the guest. */
+function recordAtRip(rip: u64): usize {
   const linear = codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
   const entry = entryOf(tlb, TLB_EXEC, linear);
-  if (load<u64>(entry) != ((linear & ~(<u64>0xfff)) | liveVersion)) return;
-  const frame = load<u32>(entry, 12);
+  if (load<u64>(entry) != ((linear & ~(<u64>0xfff)) | liveVersion)) return 0;
+  frame = load<u32>(entry, 12);
+  offset = <i32>(linear & 0xfff);
   const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
-  if (page == 0) return;
-  const offset = <i32>(linear & 0xfff);
-  const rec = recordAt(page, offset);
+  return page == 0 ? 0 : recordAt(page, offset);
+}
+/** Counts an arrival at RIP; tells the host if that makes it hot. */
+export function count(): void {
+  if (stepsLeft <= 0) return;
+  const rec = recordAtRip(reg(R_RIP));
   if (rec == 0 || load<u16>(rec, REC_OP) == OP_ENTER) return;
   const at = tierOf(rec);
   const before = <u32>load<u16>(at);
   const times = min<u32>(before + weight, 0xffff);
   store<u16>(at, <u16>times);
   if (before / told != times / told) hot(frame, offset, times);
+}
+/** The compiled code that starts at `rip` came back because of something that it leaves to the interpreter. */
+export function countRetry(rec: usize, rip: u64): void {
+  const at = tierOf(rec);
+  const times = load<u16>(at) + 1;
+  if (times > MANY_RETRIES) return;
+  store<u16>(at, times);
+  if (times == MANY_RETRIES && recordAtRip(rip) == rec) hot(frame, offset, -1);
 }
 
 /** Calls the compiled code that starts at `rec`. Returns one of TIER_* or the record of the instruction that broke the flow. */

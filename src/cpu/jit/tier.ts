@@ -10,7 +10,7 @@
 
 import { H_ALU_EG } from '../core/handlers.generated.ts';
 import * as R from '../core/record.ts';
-import { findRegion, type Insn, readInsn } from './region.ts';
+import { findRegion, type Insn, type Region, readInsn } from './region.ts';
 import { FUNCTIONS, GLOBALS, type Mode, Translator } from './translate.ts';
 import { Body, Bytes, I32, I64 } from './wasm.ts';
 
@@ -19,6 +19,9 @@ export interface TierCore {
   readonly execute: () => void;
   readonly condition: () => number;
   readonly settle: () => void;
+  readonly productFlags: () => void;
+  readonly setFlagBits: () => void;
+  readonly fillTlb: () => number;
   readonly brk: WebAssembly.Global;
   readonly stepsLeft: WebAssembly.Global;
   readonly curRip: WebAssembly.Global;
@@ -73,7 +76,6 @@ export interface TierStatistics {
 
 export class Tier {
   readonly #core: TierCore;
-  readonly #memory: WebAssembly.Memory;
   readonly #table: WebAssembly.Table;
   readonly #u8: Uint8Array;
   readonly #i32: Int32Array;
@@ -92,7 +94,6 @@ export class Tier {
   /** `forced`: everything is translated when control first comes to it. */
   constructor(core: TierCore, memory: WebAssembly.Memory, table: WebAssembly.Table, forced: boolean) {
     this.#core = core;
-    this.#memory = memory;
     this.#table = table;
     this.#forced = forced;
     this.#u8 = new Uint8Array(memory.buffer);
@@ -121,18 +122,27 @@ export class Tier {
     };
   }
 
-  /** Called by the core within a run. */
+  /** Called by the core within a run: see core/tier.ts. */
   hot(frame: number, offset: number, count: number): void {
     if (this.#core.generation.value !== this.#generation) this.#forget();
-    if (!this.#forced) {
-      // Code that is rewritten again and again is not worth the trouble.
-      const drops = this.#u8[(this.#core.dropsBase() >>> 0) + frame];
-      const due = HOT << Math.min(drops, 9);
-      if (count < due) return;
-      if (!this.#pending.some((p) => p.frame === frame && p.offset === offset)) this.#pending.push({ frame, offset });
-      if (this.#pending.length < BATCH && count < due * PATIENCE && count < 0x8000) return;
-    } else this.#pending.push({ frame, offset });
-    this.#translate();
+    const begin = performance.now();
+    if (count < 0) this.#again({ frame, offset });
+    else if (this.#due(frame, offset, count)) this.#translate();
+    this.#milliseconds += performance.now() - begin;
+  }
+
+  /** Notes a hot instruction; true if it is time to translate what has been noted. */
+  #due(frame: number, offset: number, count: number): boolean {
+    if (this.#forced) {
+      this.#pending.push({ frame, offset });
+      return true;
+    }
+    // Code that is rewritten again and again is not worth the trouble.
+    const drops = this.#u8[(this.#core.dropsBase() >>> 0) + frame];
+    const due = HOT << Math.min(drops, 9);
+    if (count < due) return false;
+    if (!this.#pending.some((p) => p.frame === frame && p.offset === offset)) this.#pending.push({ frame, offset });
+    return this.#pending.length >= BATCH || count >= Math.min(due * PATIENCE, 0x8000);
   }
 
   #forget(): void {
@@ -143,7 +153,7 @@ export class Tier {
     this.#flushes++;
   }
 
-  #mode(): Mode {
+  #mode(fills: boolean): Mode {
     const core = this.#core;
     const code = core.codeMode.value as number;
     return {
@@ -151,59 +161,81 @@ export class Tier {
       flatRead: core.flatRead.value,
       flatWrite: core.flatWrite.value,
       fullStack: code === 2 || core.stackMask.value === 0xffffffffn,
+      fills,
     };
   }
 
+  /** The region from a place on, of code of the current size. */
+  #region({ frame, offset }: Pending, code: number): Region | undefined {
+    const page = this.#u32[((this.#core.codeMapBase() >>> 0) + (frame * 3 + code) * 4) >> 2];
+    if (page === 0) return undefined;
+    const recordAt = (at: number): number => this.#u32[(page + R.PAGE_RECORDS + at * 4) >> 2];
+    if (recordAt(offset) === 0) return undefined;
+    return findRegion(offset, (at) => {
+      let record = recordAt(at);
+      // What has never run may never run.
+      if (record === 0 && this.#forced) record = this.#core.recordOf(frame, at) >>> 0;
+      if (record === 0) return undefined;
+      const insn = readInsn(this.#u8, this.#i32, record, at);
+      if (insn.op === R.OP_CROSS || insn.op === R.OP_HOOK || insn.op === R.OP_NEXT) return undefined;
+      return insn.length === 2 && isPadding(insn) ? undefined : insn;
+    });
+  }
+
   #translate(): void {
-    const begin = performance.now();
-    const core = this.#core;
-    const mode = this.#mode();
-    const codeMap = core.codeMapBase() >>> 0;
-    const tiers = core.tierBase() >>> 0;
-    const arena = core.arenaBase() >>> 0;
     const todo: { record: number; body: Bytes }[] = [];
-    const batch = this.#pending.splice(0);
-    for (const { frame, offset } of batch) {
-      // Code of another size stays until control is there again.
-      const page = this.#u32[(codeMap + (frame * 3 + mode.code) * 4) >> 2];
-      if (page === 0) continue;
-      const recordAt = (at: number): number => this.#u32[(page + R.PAGE_RECORDS + at * 4) >> 2];
-      const known = recordAt(offset);
-      if (known === 0) continue;
-      const region = findRegion(offset, (at) => {
-        let record = recordAt(at);
-        // What has never run may never run.
-        if (record === 0 && this.#forced) record = core.recordOf(frame, at) >>> 0;
-        if (record === 0) return undefined;
-        const insn = readInsn(this.#u8, this.#i32, record, at);
-        if (insn.op === R.OP_CROSS || insn.op === R.OP_HOOK || insn.op === R.OP_NEXT) return undefined;
-        return this.#u8[record + R.REC_LEN] === 2 && isPadding(insn) ? undefined : insn;
-      });
+    for (const place of this.#pending.splice(0)) {
+      // Where everything is to be tried, both ways to answer a miss are.
+      const mode = this.#mode(this.#forced && (place.offset & 1) !== 0);
+      const region = this.#region(place, mode.code);
       if (region === undefined) continue;
-      const record = region.entry.insns[0].record;
-      if (this.#u8[record + R.REC_OP] === R.OP_ENTER) continue;
+      const { record } = region.entry.insns[0];
+      if (this.#isEntry(record)) continue;
       todo.push({ record, body: new Translator(region, mode).translate() });
     }
-    if (todo.length > 0) {
-      if (this.#used + todo.length >= CAPACITY) {
-        core.flushCode();
-        this.#forget();
-      } else {
-        const instance = new WebAssembly.Instance(this.#module(todo.map(({ body }) => body)), this.#imports);
-        this.#modules++;
-        for (const [i, { record }] of todo.entries()) {
-          const slot = this.#slot();
-          this.#table.set(slot, instance.exports[`f${i}`] as WebAssembly.ExportValue);
-          const word = tiers + (record - arena) / 8;
-          this.#u8[word + 2] = slot & 0xff;
-          this.#u8[word + 3] = slot >> 8;
-          this.#u8[record + R.REC_OP] = R.OP_ENTER;
-          this.#u8[record + R.REC_OP + 1] = 0;
-        }
-        this.#functions += todo.length;
-      }
+    if (todo.length === 0) return;
+    if (this.#used + todo.length >= CAPACITY) {
+      this.#core.flushCode();
+      this.#forget();
+      return;
     }
-    this.#milliseconds += performance.now() - begin;
+    const functions = this.#instantiate(todo.map(({ body }) => body));
+    for (const [i, { record }] of todo.entries()) {
+      const slot = this.#slot();
+      this.#table.set(slot, functions[i]);
+      const word = this.#tierWord(record);
+      this.#u8[word] = 0;
+      this.#u8[word + 1] = 0;
+      this.#u8[word + 2] = slot & 0xff;
+      this.#u8[word + 3] = slot >> 8;
+      this.#u8[record + R.REC_OP] = R.OP_ENTER;
+      this.#u8[record + R.REC_OP + 1] = 0;
+    }
+  }
+
+  /** Translates once more what leaves too often. */
+  #again(place: Pending): void {
+    const mode = this.#mode(true);
+    const region = this.#region(place, mode.code);
+    if (region === undefined) return;
+    const { record } = region.entry.insns[0];
+    if (!this.#isEntry(record)) return;
+    const word = this.#tierWord(record);
+    const [made] = this.#instantiate([new Translator(region, mode).translate()]);
+    this.#table.set(this.#u8[word + 2] | (this.#u8[word + 3] << 8), made);
+  }
+
+  #isEntry(record: number): boolean {
+    return this.#u8[record + R.REC_OP] === R.OP_ENTER && this.#u8[record + R.REC_OP + 1] === 0;
+  }
+  #tierWord(record: number): number {
+    return (this.#core.tierBase() >>> 0) + (record - (this.#core.arenaBase() >>> 0)) / 8;
+  }
+  #instantiate(bodies: readonly Bytes[]): WebAssembly.ExportValue[] {
+    const instance = new WebAssembly.Instance(this.#module(bodies), this.#imports);
+    this.#modules++;
+    this.#functions += bodies.length;
+    return bodies.map((_, i) => instance.exports[`f${i}`] as WebAssembly.ExportValue);
   }
 
   #slot(): number {
@@ -227,6 +259,9 @@ export class Tier {
       s.op(0x60, 1, I32, 0);
       s.op(0x60, 1, I32, 1, I32);
       s.op(0x60, 0, 0);
+      s.op(0x60, 3, I64, I64, I32, 0);
+      s.op(0x60, 2, I64, I64, 0);
+      s.op(0x60, 3, I64, I32, I32, 1, I32);
       s.op(0x60, 2, I32, I64, 1, I32);
     });
     section(2, (s) => {
@@ -267,10 +302,5 @@ export class Tier {
     });
     this.#bytes += out.length;
     return new WebAssembly.Module(out.view());
-  }
-
-  /** The memory that the tier looks at. */
-  get memory(): WebAssembly.Memory {
-    return this.#memory;
   }
 }

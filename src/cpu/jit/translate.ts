@@ -15,7 +15,7 @@ import { entriesOf, type Structure, structure } from './structure.ts';
 import { Body, Bytes, I32, I64, VOID, W } from './wasm.ts';
 
 /** Imports of a module of compiled functions, in their order. */
-export const FUNCTIONS = ['execute', 'condition', 'settle'] as const;
+export const FUNCTIONS = ['execute', 'condition', 'settle', 'productFlags', 'setFlagBits', 'fillTlb'] as const;
 export const GLOBALS = [
   'brk',
   'stepsLeft',
@@ -30,6 +30,9 @@ export const GLOBALS = [
 const F_EXECUTE = 0;
 const F_CONDITION = 1;
 const F_SETTLE = 2;
+const F_PRODUCT_FLAGS = 3;
+const F_SET_FLAG_BITS = 4;
+const F_FILL_TLB = 5;
 const G = Object.fromEntries(GLOBALS.map((name, i) => [name, i])) as Record<(typeof GLOBALS)[number], number>;
 
 // core/flags.ts
@@ -52,6 +55,8 @@ const DYNAMIC = -2;
 
 const FLAGS_ARITH = 0x8d5;
 const FLAG_CF = 1;
+const FLAG_PF = 4;
+const FLAG_SF = 0x80;
 const FLAG_AF = 0x10;
 const FLAG_OF = 0x800;
 
@@ -79,6 +84,11 @@ export interface Mode {
   readonly flatWrite: number;
   /** The stack pointer has the full width of the mode. */
   readonly fullStack: boolean;
+  /**
+   * A miss of the TLB is answered by a call instead of leaving. Code that misses often wants it; for other code the call, though never
+   * made, costs: registers move to the stack for it.
+   */
+  readonly fills: boolean;
 }
 
 interface Cache {
@@ -245,9 +255,22 @@ export class Translator {
       case H.H_NEG_E:
         return cc(CC_SUB, insn.size);
       case H.H_SHIFT_EI:
-        return cc(CC_BITS, insn.size);
+        return insn.sub < 4 ? MEMORY : cc(CC_BITS, insn.size);
       case H.H_SHIFT_ECL:
         return DYNAMIC;
+      // What keeps some of the flags as they were changes them in the state block.
+      case H.H_MUL_E:
+      case H.H_IMUL_GE:
+      case H.H_IMUL_GEI:
+      case H.H_BT_EG:
+      case H.H_BT_EI:
+      case H.H_CLC:
+      case H.H_STC:
+        return MEMORY;
+      case H.H_XADD:
+        return cc(CC_ADD, insn.size);
+      case H.H_CMPXCHG:
+        return cc(CC_SUB, insn.size);
       default:
         return before;
     }
@@ -271,8 +294,7 @@ export class Translator {
       case H.H_NOP:
         return true;
       case H.H_XCHG_ZA:
-        // F3 90 is PAUSE.
-        return insn.e !== 0 || (insn.flags & R.REC_REP) === 0;
+        return true;
       case H.H_JCC:
       case H.H_JMP_J:
       case H.H_LOOP:
@@ -290,8 +312,20 @@ export class Translator {
       case H.H_CMOVCC:
       case H.H_IMUL_GE:
       case H.H_IMUL_GEI:
-        if (handler === H.H_IMUL_GE || handler === H.H_IMUL_GEI) return false;
         return !memory || this.#flat(insn, false);
+      case H.H_BT_EG:
+      case H.H_BT_EI:
+        return sub === 0 && !memory;
+      case H.H_CLC:
+      case H.H_STC:
+        return true;
+      case H.H_XADD:
+      case H.H_CMPXCHG:
+        return memory && this.#flat(insn, true);
+      case H.H_MUL_E:
+      case H.H_DIV_E:
+      case H.H_IDIV_E:
+        return (handler === H.H_MUL_E ? insn.size === 2 : insn.size >= 2) && (!memory || this.#flat(insn, false));
       case H.H_ARPL_MOVSXD:
         return this.#mode.code === 2;
       case H.H_LEA:
@@ -312,7 +346,8 @@ export class Translator {
       case H.H_SETCC:
         return !memory || this.#flat(insn, true);
       case H.H_SHIFT_EI:
-        return sub >= 4 && (insn.immLo & (insn.size === 3 ? 63 : 31)) !== 0 && (!memory || this.#flat(insn, true));
+        if ((insn.immLo & (insn.size === 3 ? 63 : 31)) === 0) return false;
+        return sub < 4 ? sub < 2 && !memory && insn.size >= 2 : !memory || this.#flat(insn, true);
       case H.H_SHIFT_ECL:
         return sub >= 4 && !memory && insn.size >= 2;
       case H.H_XCHG_EG:
@@ -499,6 +534,10 @@ export class Translator {
     b.set(this.#tlb);
     b.global(G.tlbVersion);
     b.set(VERSION);
+    this.#forgetPages();
+  }
+  #forgetPages(): void {
+    const b = this.#body;
     // Nothing that #page() compares with has this bit.
     for (const cache of this.#caches) {
       b.i64(0x800);
@@ -707,12 +746,14 @@ export class Translator {
       if (!this.#native(insn)) live = true;
       else {
         const { handler, sub } = insn;
-        const sets = this.#after(insn, DYNAMIC) !== DYNAMIC;
-        if (sets) live = false;
+        const after = this.#after(insn, DYNAMIC);
+        // What keeps some flags needs them if anybody does.
+        if (after !== DYNAMIC && after !== MEMORY) live = false;
         const alu = handler === H.H_ALU_EG || handler === H.H_ALU_GE || handler === H.H_ALU_EI;
         if (handler === H.H_JCC || handler === H.H_SETCC || handler === H.H_CMOVCC || handler === H.H_LOOP) live = true;
         else if (handler === H.H_INC_E || handler === H.H_DEC_E || (alu && (sub === ADC || sub === SBB))) live = true;
-        else if (handler === H.H_SHIFT_ECL) live = true;
+        else if (handler === H.H_SHIFT_ECL || handler === H.H_MUL_E) live = true;
+        else if (handler === H.H_DIV_E || handler === H.H_IDIV_E || handler === H.H_XCHG_ZA) live = true;
         // It may leave for the interpreter.
         else if (insn.memory && handler !== H.H_LEA && handler !== H.H_NOP) live = true;
         else if (
@@ -1051,7 +1092,19 @@ export class Translator {
     b.op(W.i64_and);
     b.get(VERSION);
     b.op(W.i64_or, W.i64_ne);
-    this.#retryIf();
+    if (this.#mode.fills) {
+      b.op(W.if, VOID);
+      this.#depth++;
+      b.get(LINEAR);
+      b.i32(bytes);
+      b.i32(write ? 1 : 0);
+      b.call(F_FILL_TLB);
+      b.op(W.i32_eqz);
+      this.#retryIf();
+      // What came in may have taken the place of another page.
+      this.#forgetPages();
+      this.#end();
+    } else this.#retryIf();
     b.get(LINEAR);
     b.i64(-4096);
     b.op(W.i64_and);
@@ -1185,6 +1238,14 @@ export class Translator {
         return;
       case H.H_XCHG_ZA:
         if (insn.e !== 0) this.#exchange(insn.e, 0, size);
+        else if (insn.flags & R.REC_REP) {
+          // PAUSE: an exit if the host wants one.
+          b.get(STATE);
+          b.memory(W.i32_load, slot(L.S_INTERCEPT));
+          b.i32(L.INTERCEPT_PAUSE);
+          b.op(W.i32_and);
+          this.#retryIf();
+        }
         return;
       case H.H_XCHG_EG:
         if (!memory) {
@@ -1302,8 +1363,128 @@ export class Translator {
         this.#negate(insn);
         return;
       case H.H_SHIFT_EI:
-        this.#shift(insn);
+        if (insn.sub < 4) this.#rotate(insn);
+        else this.#shift(insn);
         return;
+      case H.H_IMUL_GE:
+      case H.H_IMUL_GEI:
+        this.#multiply(insn);
+        return;
+      case H.H_MUL_E:
+        this.#source(insn, 2);
+        b.op(W.i64_extend_i32_u);
+        this.#value64(0, 2);
+        b.op(W.i64_mul);
+        b.set(T0);
+        if (this.#wanted) {
+          // CF and OF: the upper half is not 0; SF and PF of the lower half.
+          this.#flagsToMemory();
+          b.i64(FLAG_CF | FLAG_OF | FLAG_SF | FLAG_PF);
+          b.i64(FLAG_CF | FLAG_OF);
+          b.i64(0);
+          b.get(T0);
+          b.i64(32);
+          b.op(W.i64_shr_u, W.i64_eqz, W.i32_eqz, W.select);
+          b.get(T0);
+          b.i64(24);
+          b.op(W.i64_shr_u);
+          b.i64(FLAG_SF);
+          b.op(W.i64_and, W.i64_or);
+          b.get(T0);
+          b.i64(0xff);
+          b.op(W.i64_and, W.i64_popcnt);
+          b.i64(1);
+          b.op(W.i64_and, W.i64_eqz, W.i64_extend_i32_u);
+          b.i64(2);
+          b.op(W.i64_shl, W.i64_or);
+          b.call(F_SET_FLAG_BITS);
+        }
+        b.get(T0);
+        b.op(W.i32_wrap_i64);
+        this.#assign(0, 2);
+        b.get(T0);
+        b.i64(32);
+        b.op(W.i64_shr_u, W.i32_wrap_i64);
+        this.#assign(L.R_RDX * 8, 2);
+        return;
+      case H.H_DIV_E:
+      case H.H_IDIV_E:
+        this.#divide(insn);
+        return;
+      case H.H_BT_EG:
+      case H.H_BT_EI:
+        if (!this.#wanted) return;
+        this.#flagsToMemory();
+        b.i64(FLAG_CF);
+        this.#value64(insn.e, size);
+        if (handler === H.H_BT_EI) b.i64(insn.immLo & ((8 << size) - 1));
+        else {
+          this.#value64(insn.g, size);
+          b.i64((8 << size) - 1);
+          b.op(W.i64_and);
+        }
+        b.op(W.i64_shr_u);
+        b.i64(FLAG_CF);
+        b.op(W.i64_and);
+        b.call(F_SET_FLAG_BITS);
+        return;
+      case H.H_CLC:
+      case H.H_STC:
+        if (!this.#wanted) return;
+        this.#flagsToMemory();
+        b.i64(FLAG_CF);
+        b.i64(handler === H.H_STC ? FLAG_CF : 0);
+        b.call(F_SET_FLAG_BITS);
+        return;
+      case H.H_XADD: {
+        this.#address(insn, 1 << size, 'both');
+        const [a, second] = [this.#temp(size, 0), this.#temp(size, 1)];
+        this.#load(insn, size);
+        b.set(a);
+        this.#value(insn.g, size);
+        b.set(second);
+        this.#host(this.#writeCache);
+        b.get(a);
+        b.get(second);
+        this.#sized(size, W.i64_add, W.i32_add);
+        this.#storeOp(size);
+        b.get(a);
+        this.#assign(insn.g, size);
+        b.get(a);
+        b.get(second);
+        this.#sized(size, W.i64_add, W.i32_add);
+        b.set(a);
+        this.#clean(a, size);
+        b.set(D);
+        this.#clean(second, size);
+        b.set(S);
+        return;
+      }
+      case H.H_CMPXCHG: {
+        this.#address(insn, 1 << size, 'both');
+        const a = this.#temp(size, 0);
+        this.#load(insn, size);
+        b.set(a);
+        this.#value64(0, size);
+        b.set(A);
+        this.#clean(a, size);
+        b.set(S);
+        // Memory is written in either case.
+        this.#host(this.#writeCache);
+        this.#value(insn.g, size);
+        b.get(a);
+        b.get(A);
+        b.get(S);
+        b.op(W.i64_eq, W.select);
+        this.#storeOp(size);
+        b.get(A);
+        b.get(S);
+        b.op(W.i64_ne, W.if, VOID);
+        b.get(a);
+        this.#assign(0, size);
+        b.op(W.end);
+        return;
+      }
       case H.H_SHIFT_ECL:
         this.#shiftByCl(insn);
         return;
@@ -1683,6 +1864,134 @@ export class Translator {
       this.#clean(t, size);
       b.set(S);
     }
+  }
+
+  /** IMUL with a destination register. */
+  #multiply(insn: Insn): void {
+    const b = this.#body;
+    const { size } = insn;
+    const [x, y] = [this.#temp(size, 0), this.#temp(size, 1)];
+    const three = insn.handler === H.H_IMUL_GEI;
+    if (insn.memory) this.#address(insn, 1 << size, false);
+    this.#source2(insn);
+    if (size === 1) b.op(W.i32_extend16_s);
+    b.set(x);
+    if (three) this.#immediate(insn, size);
+    else this.#value(insn.g, size);
+    if (size === 1) b.op(W.i32_extend16_s);
+    b.set(y);
+    if (this.#wanted) {
+      this.#flagsToMemory();
+      for (const local of [x, y]) {
+        b.get(local);
+        if (size < 3) b.op(W.i64_extend_i32_s);
+      }
+      b.i32(size);
+      b.call(F_PRODUCT_FLAGS);
+    }
+    b.get(x);
+    b.get(y);
+    this.#sized(size, W.i64_mul, W.i32_mul);
+    this.#assign(insn.g, size);
+  }
+
+  /** DIV and IDIV of 32 and 64 bits, but for what faults and for dividends of more than 64 bits. */
+  #divide(insn: Insn): void {
+    const b = this.#body;
+    const { size } = insn;
+    const signed = insn.handler === H.H_IDIV_E;
+    // T0: the dividend; T1: the divisor.
+    this.#source(insn, size);
+    if (size === 2) b.op(signed ? W.i64_extend_i32_s : W.i64_extend_i32_u);
+    b.set(T1);
+    const rdx = this.#reg(L.R_RDX);
+    if (size === 2) {
+      b.get(rdx);
+      b.i64(32);
+      b.op(W.i64_shl);
+      this.#value64(0, 2);
+      b.op(W.i64_or);
+    } else b.get(this.#reg(L.R_RAX));
+    b.set(T0);
+    b.get(T1);
+    b.op(W.i64_eqz);
+    if (signed) {
+      b.get(T1);
+      b.i64(-1);
+      b.op(W.i64_eq, W.i32_or);
+    }
+    if (size === 3) {
+      b.get(rdx);
+      if (signed) {
+        b.get(T0);
+        b.i64(63);
+        b.op(W.i64_shr_s, W.i64_ne);
+      } else b.op(W.i64_eqz, W.i32_eqz);
+      b.op(W.i32_or);
+    }
+    this.#retryIf();
+    b.get(T0);
+    b.get(T1);
+    b.op(signed ? W.i64_div_s : W.i64_div_u);
+    b.set(T2);
+    if (size === 2) {
+      // The quotient must fit.
+      b.get(T2);
+      if (signed) {
+        b.get(T2);
+        b.op(W.i64_extend32_s, W.i64_ne);
+      } else {
+        b.i64(0xffffffff);
+        b.op(W.i64_gt_u);
+      }
+      this.#retryIf();
+    }
+    b.get(T0);
+    b.get(T1);
+    b.op(signed ? W.i64_rem_s : W.i64_rem_u);
+    if (size === 2) b.op(W.i32_wrap_i64);
+    this.#assign(L.R_RDX * 8, size);
+    b.get(T2);
+    if (size === 2) b.op(W.i32_wrap_i64);
+    this.#assign(0, size);
+  }
+
+  /** ROL and ROR of a 32- or 64-bit register by an immediate that is not 0. */
+  #rotate(insn: Insn): void {
+    const b = this.#body;
+    const { size } = insn;
+    const left = insn.sub === 0;
+    const count = insn.immLo & (size === 3 ? 63 : 31);
+    this.#value(insn.e, size);
+    if (size === 3) b.i64(count);
+    else b.i32(count);
+    this.#sized(size, left ? W.i64_rotl : W.i64_rotr, left ? W.i32_rotl : W.i32_rotr);
+    if (this.#wanted) {
+      const t = this.#temp(size, 0);
+      b.set(t);
+      this.#flagsToMemory();
+      b.i64(FLAG_CF | FLAG_OF);
+      const bit = (n: number): void => {
+        this.#clean(t, size);
+        b.i64(n);
+        b.op(W.i64_shr_u);
+      };
+      // ROL: CF is bit 0 and OF differs from it at the top; ROR: CF is the top bit and OF its difference from the next.
+      const top = (8 << size) - 1;
+      bit(left ? 0 : top);
+      b.i64(1);
+      b.op(W.i64_and);
+      bit(top);
+      bit(left ? 0 : top - 1);
+      b.op(W.i64_xor);
+      b.i64(1);
+      b.op(W.i64_and);
+      b.i64(11);
+      b.op(W.i64_shl, W.i64_or);
+      b.call(F_SET_FLAG_BITS);
+      b.get(t);
+    }
+    this.#assign(insn.e, size);
   }
 
   /** SHL, SHR and SAR by an immediate that is not 0. */
