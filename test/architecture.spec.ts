@@ -10,16 +10,19 @@ interface Import {
   readonly from: string;
   readonly to: string;
   readonly typeOnly: boolean;
+  /** Loaded when it is wanted. */
+  readonly dynamic: boolean;
 }
 
 /** Import and re-export statements, and dynamic imports, of one source text. */
-function importsOf(text: string): { specifier: string; typeOnly: boolean }[] {
+function importsOf(text: string): { specifier: string; typeOnly: boolean; dynamic: boolean }[] {
   const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '');
-  const found: { specifier: string; typeOnly: boolean }[] = [];
+  const found: { specifier: string; typeOnly: boolean; dynamic: boolean }[] = [];
   const statement = /^(import|export)\s+(type\s+)?(?:[^'";]*?\sfrom\s+)?['"]([^'"]+)['"]/gm;
-  for (const [, , type, specifier] of code.matchAll(statement)) found.push({ specifier, typeOnly: type !== undefined });
+  for (const [, , type, specifier] of code.matchAll(statement))
+    found.push({ specifier, typeOnly: type !== undefined, dynamic: false });
   for (const [, specifier] of code.matchAll(/\bimport\(\s*['"]([^'"]+)['"]\s*\)/g))
-    found.push({ specifier, typeOnly: false });
+    found.push({ specifier, typeOnly: false, dynamic: true });
   return found;
 }
 
@@ -35,13 +38,13 @@ function internalImports(): { inside: Import[]; outside: Import[]; packages: Imp
     const path = join(entry.parentPath, entry.name);
     const from = slashes(relative(SRC, path));
     if (from.startsWith('cpu/core/')) continue;
-    for (const { specifier, typeOnly } of importsOf(readFileSync(path, 'utf8'))) {
+    for (const { specifier, ...how } of importsOf(readFileSync(path, 'utf8'))) {
       if (!specifier.startsWith('.')) {
-        packages.push({ from, to: specifier, typeOnly });
+        packages.push({ from, to: specifier, ...how });
         continue;
       }
       const to = slashes(relative(SRC, resolve(dirname(path), specifier)));
-      (to.startsWith('../') ? outside : inside).push({ from, to, typeOnly });
+      (to.startsWith('../') ? outside : inside).push({ from, to, ...how });
     }
   }
   return { inside, outside, packages };
@@ -62,9 +65,10 @@ const MAY: Readonly<Record<string, readonly string[]>> = {
   machine: ['cpu', 'kvm', 'program'],
   lab: ['cpu', 'kvm', 'machine', 'program', 'trace'],
   trace: ['cpu/registers.ts', 'kvm/icr.ts', 'kvm/trace.ts', 'kvm/types.ts', 'machine/types.ts'],
-  'index.ts': ['cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
+  'base.ts': ['cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
+  'index.ts': ['base.ts', 'cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
   'vitest.ts': ['index.ts', 'cpu', 'kvm', 'machine', 'program', 'lab', 'trace'],
-  cli: ['index.ts', 'trace'],
+  cli: ['index.ts', 'base.ts', 'trace'],
 };
 
 describe('imports follow the rooms', () => {
@@ -73,9 +77,9 @@ describe('imports follow the rooms', () => {
     expect(
       importsOf("import type { A } from './a.ts';\nexport {\n  b,\n} from './b.ts';\nawait import('./c.ts');"),
     ).toEqual([
-      { specifier: './a.ts', typeOnly: true },
-      { specifier: './b.ts', typeOnly: false },
-      { specifier: './c.ts', typeOnly: false },
+      { specifier: './a.ts', typeOnly: true, dynamic: false },
+      { specifier: './b.ts', typeOnly: false, dynamic: false },
+      { specifier: './c.ts', typeOnly: false, dynamic: true },
     ]);
   });
 
@@ -92,6 +96,14 @@ describe('imports follow the rooms', () => {
 
   it('src imports nothing outside src but the test support of specs', () => {
     expect(outside.filter(({ from }) => !isSpec(from)).map(text)).toEqual([]);
+  });
+
+  it('what runs programs loads neither fuzzing nor the micro-benchmark nor writers of trace files', () => {
+    const loaded = new Set<string>(['cli/main.ts', 'cli/demo.ts', 'cli/run.ts', 'cli/test.ts']);
+    for (const path of loaded)
+      for (const { from, to, typeOnly, dynamic } of inside) if (from === path && !typeOnly && !dynamic) loaded.add(to);
+    expect(loaded).toContain('machine/machine.ts');
+    expect([...loaded].filter((path) => /^lab\/(fuzz|ipi-bench)\/|trace-file|^index/.test(path))).toEqual([]);
   });
 
   it('nothing below the command line reaches into it', () => {

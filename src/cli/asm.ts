@@ -1,5 +1,5 @@
 /** `kvmscope asm`: the listing of a program. */
-import { listing, loadProgram } from '../index.ts';
+import { listing, loadProgram } from '../base.ts';
 import { document } from '../trace/json.ts';
 import { EXIT_OK } from './main.ts';
 import type { Output } from './output.ts';

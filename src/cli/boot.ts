@@ -1,7 +1,7 @@
 /** `kvmscope boot`: a Multiboot image on a PC board, its serial output as it comes, and its status as the exit code. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { createVm, describeEnd, FEATURES, type Feature, KvmscopeError, parseSize, type RunResult } from '../index.ts';
+import { createVm, describeEnd, FEATURES, type Feature, KvmscopeError, parseSize, type RunResult } from '../base.ts';
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document } from '../trace/json.ts';
 import { EXIT_FAILED } from './main.ts';

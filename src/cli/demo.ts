@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type OpenedProgram, openProgram, runProgram } from '../index.ts';
+import { type OpenedProgram, openProgram, runProgram } from '../base.ts';
 import { type NotebookOptions, notebookExits } from '../trace/notebook.ts';
 import { clip, flow, words } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';

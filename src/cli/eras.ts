@@ -1,5 +1,5 @@
 /** `kvmscope eras`: the versions of KVM and the behaviours that tell them apart. */
-import { ERAS, resolveEra, SWITCHES, type SwitchInfo } from '../index.ts';
+import { ERAS, resolveEra, SWITCHES, type SwitchInfo } from '../base.ts';
 import { document } from '../trace/json.ts';
 import { flow, words } from '../trace/text.ts';
 import { EXIT_OK } from './main.ts';

@@ -6,7 +6,7 @@
  * 70 a bug here.
  */
 import { Command, CommanderError, Option } from 'commander';
-import type { KvmscopeError } from '../index.ts';
+import type { KvmscopeError } from '../base.ts';
 import { addCampaignOptions, addFuzzTools } from './fuzz-options.ts';
 import { addRace } from './fuzz-race-options.ts';
 import { append, collect, exitLimit, wholeNumber } from './options.ts';

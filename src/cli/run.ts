@@ -15,13 +15,13 @@ import {
   type RunResult,
   resolveEra,
   runProgram,
-} from '../index.ts';
+} from '../base.ts';
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document, runToJson } from '../trace/json.ts';
 import { counterLines, endText, finalState, type NotebookOptions, notebookExits } from '../trace/notebook.ts';
 import { sideBySide } from '../trace/side-by-side.ts';
 import { flow, plural, words } from '../trace/text.ts';
-import { traceFormat } from '../trace/trace-file.ts';
+import type { TraceFormat } from '../trace/trace-file.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
 import { locator, reportWarnings } from './source.ts';
@@ -85,8 +85,7 @@ function machineOptions(flags: RunFlags): OpenOptions {
 
 export async function runCommand(file: string, flags: RunFlags, output: Output): Promise<number> {
   const eras = flags.kvm?.map((name) => resolveEra(name).name);
-  const traceFiles = flags.traceFile ?? [];
-  for (const path of traceFiles) traceFormat(path);
+  const traceFiles = await traceFormats(flags.traceFile ?? []);
   const opened = openProgram(file, machineOptions(flags));
   reportWarnings(opened.program, output);
   // Two versions are shown side by side; one, or more than two, one after the other.
@@ -95,7 +94,7 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
   for (const era of eras ?? [undefined]) {
     const outcome = await runProgram(opened, era === undefined ? {} : { kvm: era });
     outcomes.push(outcome);
-    for (const path of traceFiles) writeTraceFile(path, outcome.run, (eras?.length ?? 1) > 1);
+    for (const [path, format] of traceFiles) writeTraceFile(path, format, outcome.run, (eras?.length ?? 1) > 1);
     if (!flags.json && !compared) writeLines(output, runReport(opened, outcome, flags, output));
     if (!outcome.pass && !compared) output.err(`kvmscope: ${failure(opened, outcome)}\n`);
     outcome.vm.dispose();
@@ -117,9 +116,15 @@ export async function runCommand(file: string, flags: RunFlags, output: Output):
   return pass ? EXIT_OK : EXIT_FAILED;
 }
 
+/** Paths with what their endings ask for. Loads the writers only if there are any. */
+async function traceFormats(paths: readonly string[]): Promise<[path: string, format: TraceFormat][]> {
+  if (paths.length === 0) return [];
+  const { traceFormat } = await import('../trace/trace-file.ts');
+  return paths.map((path) => [path, traceFormat(path)]);
+}
+
 /** Writes a run's trace. Of several versions each has a file of its own: `out.dat` becomes `out-5.6.dat`. */
-function writeTraceFile(path: string, run: RunResult, several: boolean): void {
-  const { ending, encode } = traceFormat(path);
+function writeTraceFile(path: string, { ending, encode }: TraceFormat, run: RunResult, several: boolean): void {
   const name = several ? `${path.slice(0, -ending.length)}-${run.era}${ending}` : path;
   try {
     writeFileSync(name, encode(run));

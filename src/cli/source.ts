@@ -1,5 +1,5 @@
 /** What a program's source tells the reports. */
-import { locate, type Program } from '../index.ts';
+import { locate, type Program } from '../base.ts';
 import type { SourcePlace } from '../trace/notebook.ts';
 import type { Output } from './output.ts';
 

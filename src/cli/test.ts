@@ -1,5 +1,5 @@
 /** `kvmscope test`: the expectations of guest programs in every era and on every vendor they name. */
-import { describeChecks, KvmscopeError, type ProgramReport, type VerifyReport, verifyPrograms } from '../index.ts';
+import { describeChecks, KvmscopeError, type ProgramReport, type VerifyReport, verifyPrograms } from '../base.ts';
 import { document } from '../trace/json.ts';
 import { plural } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
