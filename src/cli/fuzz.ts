@@ -25,7 +25,7 @@ export interface FuzzFlags extends CampaignFlags {
   readonly hardwareDisabled?: string;
   readonly mode?: 'real16' | 'prot32' | 'compat32' | 'long64';
   readonly cpl?: '0' | '3';
-  readonly aps?: 'halted' | 'wait-for-sipi';
+  readonly aps?: 'halted' | 'wait-for-sipi' | 'init-received';
   readonly apicApi?: number;
 }
 

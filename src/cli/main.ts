@@ -202,7 +202,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
           ]),
         )
         .addOption(new Option('--cpl <n>', 'its privilege level').choices(['0', '3']))
-        .addOption(new Option('--aps <state>', 'the other vCPUs').choices(['halted', 'wait-for-sipi']))
+        .addOption(new Option('--aps <state>', 'the other vCPUs').choices(['halted', 'wait-for-sipi', 'init-received']))
         .option('--apic-api <flags>', 'KVM_CAP_X2APIC_API: 1 32-bit ids, 2 no broadcast quirk', wholeNumber)
         .addOption(json),
     ).action((options) => run(async (out) => (await import('./fuzz.ts')).fuzzCommand(kind, options, out)));
