@@ -74,6 +74,10 @@ export interface TierStatistics {
   readonly milliseconds: number;
 }
 
+/** Instructions before one that leaves the guest or the region that are too few to pay for going into compiled code and back. */
+const SOON = 8;
+const leavesSoon = ({ entry }: Region): boolean => entry.transfer === 'leave' && entry.insns.length <= SOON;
+
 export class Tier {
   readonly #core: TierCore;
   readonly #table: WebAssembly.Table;
@@ -188,7 +192,7 @@ export class Tier {
       // Where everything is to be tried, both ways to answer a miss are.
       const mode = this.#mode(this.#forced && (place.offset & 1) !== 0);
       const region = this.#region(place, mode.code);
-      if (region === undefined) continue;
+      if (region === undefined || (!this.#forced && leavesSoon(region))) continue;
       const { record } = region.entry.insns[0];
       if (this.#isEntry(record)) continue;
       todo.push({ record, body: new Translator(region, mode).translate() });
