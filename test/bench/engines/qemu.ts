@@ -73,7 +73,7 @@ class Monitor {
   /** The guest's next write to the panic device. */
   pause(): Promise<void> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(wentAstray(PROGRAM, `nothing for ${PATIENCE} ms`)), PATIENCE);
+      const timer = setTimeout(() => reject(wentAstray(PROGRAM, `nothing for ${PATIENCE} ms`)), PATIENCE).unref();
       this.#paused = (error) => {
         clearTimeout(timer);
         if (error) reject(error);
@@ -102,12 +102,19 @@ export async function openQemu(image: Image): Promise<Machine> {
   );
   const monitor = new Monitor(child);
   const cell = Buffer.alloc(4);
-  const close = async (): Promise<void> => {
-    const ended = child.exitCode !== null || new Promise((resolve) => child.once('exit', resolve));
+  // However this process ends: QEMU would go on without it.
+  const cleanUp = (): void => {
     child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.once('exit', cleanUp);
+  const close = async (): Promise<void> => {
+    const running = child.pid !== undefined && child.exitCode === null && child.signalCode === null;
+    const ended = running && new Promise((resolve) => child.once('exit', resolve));
+    cleanUp();
     await ended;
     closeSync(file);
-    rmSync(folder, { recursive: true });
+    process.removeListener('exit', cleanUp);
   };
   const run = async (laps: number): Promise<number> => {
     cell.writeUInt32LE(laps);
