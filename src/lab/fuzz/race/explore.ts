@@ -77,6 +77,9 @@ interface Branch {
 
 /** Independent steps in a row after which the others get a turn all the same: the vCPU may never come out of them. */
 const INDEPENDENT_LIMIT = 1000;
+/** States and branches that are kept at most: the search is not systematic beyond them. */
+const MAX_STATES = 500_000;
+const MAX_BRANCHES = 1_000_000;
 /** Executions cut at the limit of steps that are told: to look at one takes long, and they are all alike. */
 const CUT_VISITS = 2;
 /** Executions between two times that `stop` is asked. */
@@ -101,7 +104,9 @@ export class Explorer {
   #paths: (Segment | null)[] = [];
   /** Branches to take, by the number of preemptions so far. */
   #levels: Branch[][] = [];
+  #branches = 0;
   #stopped = false;
+  /** Something was left out. */
   #abandoned = false;
   /** Path of the execution under way: up to the last branch, and from there. */
   #path: Segment | null = null;
@@ -145,10 +150,11 @@ export class Explorer {
       this.#edges = [];
       this.#paths = [null, null];
       this.#levels = [[{ path: null, vcpu: -1, from: START }]];
+      this.#branches = 1;
       this.#abandoned = false;
       const learned = yield* this.#levelsUpTo(runs, () => independence.generation !== generation);
       if (!learned) break;
-      if (stats.executions >= runs || this.#stopped) return false;
+      if (stats.executions >= runs || this.#stopped) break;
     }
     stats.states = this.#states.size;
     const left = this.#levels.some((level) => level.length > 0);
@@ -165,10 +171,11 @@ export class Explorer {
     for (let level = 0; level < this.#levels.length && level <= bound; level++) {
       const branches = this.#levels[level];
       for (let branch = branches.pop(); branch !== undefined; branch = branches.pop()) {
-        if (stats.executions >= runs || this.#asked()) {
+        if (stats.executions >= runs || this.#paths.length >= MAX_STATES || this.#asked()) {
           branches.push(branch);
           return false;
         }
+        this.#branches--;
         this.#execute(branch, level);
         if (stats.executions % STOP_INTERVAL === 0) yield;
         if (this.#stopped) return false;
@@ -257,6 +264,11 @@ export class Explorer {
   }
 
   #later(branch: Branch, level: number): void {
+    if (this.#branches >= MAX_BRANCHES) {
+      this.#abandoned = true;
+      return;
+    }
+    this.#branches++;
     while (this.#levels.length <= level) this.#levels.push([]);
     this.#levels[level].push(branch);
   }

@@ -1,5 +1,5 @@
 /** What is wrong with one schedule of a program: it is run once more, recorded, on every side. */
-import { createVm } from '../../../machine/machine.ts';
+import { createVm, EXIT_COST, MESSAGE_COST } from '../../../machine/machine.ts';
 import { scheduleOf } from '../../../machine/schedule.ts';
 import type { MachineOptions, RunResult } from '../../../machine/types.ts';
 import type { ResolvedMachineOptions, Snapshot, Vm } from '../../../machine/vm.ts';
@@ -23,6 +23,9 @@ export interface Failure {
   readonly differences: readonly Difference[];
 }
 
+/** How many times more than the first run another one may cost. */
+const COST_FACTOR = 4;
+
 interface Side {
   readonly vm: Vm;
   root: Snapshot;
@@ -30,7 +33,7 @@ interface Side {
 
 export class Judge {
   readonly #sides: readonly Side[];
-  readonly #budget: number;
+  #budget: number;
   #opened: OpenedProgram;
   /** Runs so far. */
   runs = 0;
@@ -50,6 +53,25 @@ export class Judge {
       vms.push(vm);
     }
     return new Judge(opened, vms, budget);
+  }
+
+  /**
+   * Runs the program once as `kvmscope run` would, and gives every later run several times what it cost, if it came to an end. Returns how
+   * many steps it made.
+   */
+  measure(budget: number): number {
+    const [{ vm, root }] = this.#sides;
+    vm.restore(root);
+    const { end, steps, counters } = vm.run({ seed: vm.options.seed, budget });
+    if (end.kind === 'budget') return steps;
+    const messages = vm.kvm.messages;
+    const cost = steps + EXIT_COST * (counters.exits + counters.fastpath) + MESSAGE_COST * messages;
+    this.#budget = Math.max(this.#budget, COST_FACTOR * cost);
+    return steps;
+  }
+
+  get budget(): number {
+    return this.#budget;
   }
 
   load(opened: OpenedProgram): void {

@@ -221,8 +221,9 @@ export function raceSource(program: RaceProgram, topology: Topology, comment = '
   for (const [index, { ops, end }] of program.vcpus.entries()) {
     if (index > 0) lines.push(`vcpu${index}:`);
     for (const op of ops) code(...text(op));
-    // A PV kick and an NMI end the sleep whatever IF says.
-    code(end === 'off' ? 'cli' : 'sti');
+    // Whoever ends with interrupts off takes first what waits, NMIs that came behind an STI among it. A PV kick and an NMI end the sleep
+    // whatever IF says.
+    code(...(end === 'off' ? ['sti', 'nop', 'cli'] : ['sti']));
     lines.push('1:');
     code('hlt', 'jmp 1b');
   }

@@ -22,7 +22,7 @@ export interface RaceLimits {
   readonly runs?: number;
   /** Seed of random schedules. Default 1. */
   readonly seed?: number;
-  /** Steps of one execution at most. Default 2,000. */
+  /** Steps of one execution at most. Default twice as many as a run without a schedule makes, from 2,000 to 20,000. */
   readonly maxSteps?: number;
   /** Which executions are left out because they cannot show anything new. Default `full`. */
   readonly reduction?: Reduction;
@@ -76,7 +76,9 @@ export interface RaceReport {
 }
 
 const DEFAULT_RUNS = 20_000;
-const DEFAULT_MAX_STEPS = 2_000;
+const [MIN_STEPS, MOST_STEPS] = [2_000, 20_000];
+/** Of the run that is to show how long others may be. */
+const FIRST_BUDGET = 5_000_000;
 const DEFAULT_FINDS = 8;
 /** Of the budget, what one step may cost on average: an exit and some messages. */
 const STEP_COST = 100;
@@ -104,7 +106,7 @@ function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop' | 
     bound: options.bound ?? Number.POSITIVE_INFINITY,
     runs: options.runs ?? DEFAULT_RUNS,
     seed: options.seed ?? 1,
-    maxSteps: options.maxSteps ?? DEFAULT_MAX_STEPS,
+    maxSteps: options.maxSteps ?? MIN_STEPS,
     reduction: options.reduction ?? 'full',
     finds: options.finds ?? DEFAULT_FINDS,
   };
@@ -138,7 +140,6 @@ export class RaceLab {
   readonly #against: string | undefined;
   readonly #world: World;
   readonly #judge: Judge;
-  readonly #budget: number;
   #opened: OpenedProgram;
   #source: string | undefined;
   #prefix: readonly number[] = [];
@@ -150,7 +151,6 @@ export class RaceLab {
     options: RaceOptions,
     sides: readonly MachineOptions[],
     vms: readonly [World, Judge],
-    budget: number,
   ) {
     this.#opened = opened;
     this.#source = source;
@@ -160,7 +160,6 @@ export class RaceLab {
     this.#against = options.against;
     this.#sides = sides;
     [this.#world, this.#judge] = vms;
-    this.#budget = budget;
   }
 
   /** Opens a program as `openProgram` does. */
@@ -186,7 +185,9 @@ export class RaceLab {
     const budget = Math.max(MIN_BUDGET, STEP_COST * limits.maxSteps);
     const world = await World.open(opened.program, sides, observed(opened));
     const judge = await Judge.open(opened, sides, budget);
-    return new RaceLab(opened, source, options, sides, [world, judge], budget);
+    const steps = judge.measure(Math.min(opened.options.budget ?? FIRST_BUDGET, FIRST_BUDGET));
+    const maxSteps = options.maxSteps ?? Math.max(MIN_STEPS, Math.min(2 * steps, MOST_STEPS));
+    return new RaceLab(opened, source, { ...options, maxSteps }, sides, [world, judge]);
   }
 
   /** Takes another program, for the same machine; the search begins behind the steps of `prefix`. */
@@ -287,7 +288,7 @@ export class RaceLab {
         ...(kind === 'difference' ? {} : { kvm }),
         vendor,
         ...(settings.vcpus === vcpus ? {} : { vcpus: `${vcpus}` }),
-        budget: `${this.#budget}`,
+        budget: `${this.#judge.budget}`,
         ...(seed === 1 ? {} : { seed: `${seed}` }),
         ...(schedule === '' ? {} : { schedule }),
       },
