@@ -593,7 +593,14 @@ function repeatLater(): void {
   setBrk(BRK_LOOKUP);
 }
 
-/** Elements that a REP MOVS or STOS may process at once: within the page, the count and the budget. 0: go one by one. */
+/** Element `i` of those of a size at a host address. */
+// @ts-ignore: decorator
+@inline function element(at: usize, i: usize, size: i32): u64 {
+  const place = at + (i << size);
+  return size == 0 ? <u64>load<u8>(place) : size == 1 ? <u64>load<u16>(place) : size == 2 ? <u64>load<u32>(place) : load<u64>(place);
+}
+
+/** Elements that a repeated instruction may process at once: within the page, the count and the budget. 0: go one by one. */
 function bulk(rec: usize, size: i32, at: u64, table: usize, count: u64): u64 {
   const entry = entryOf(tlb, table, at);
   if (load<u64>(entry) != ((at & ~(<u64>0xfff)) | tlbVersion)) return 0;
@@ -672,6 +679,22 @@ function stringOp(rec: usize): void {
         if (failed()) return;
         const to = address(SEG_ES, di, bytes, false);
         if (failed()) return;
+        if (repeated && <i64>step > 0) {
+          const n = min<u64>(bulk(rec, size, from, TLB_READ, countRegister(rec)), bulk(rec, size, to, TLB_READ, countRegister(rec)));
+          if (n > 1 && fitsSegments(segment, si, di, n << size)) {
+            const source = host(entryOf(tlb, TLB_READ, from), from);
+            const target = host(entryOf(tlb, TLB_READ, to), to);
+            const same = (flagsOf(rec) & REC_REP) != 0;
+            let i: usize = 0;
+            while (i < <usize>(n - 1) && (element(source, i, size) == element(target, i, size)) == same) i++;
+            const x = element(source, i, size);
+            const y = element(target, i, size);
+            aluFlags(CMP, x, y, x - y, size);
+            equal = x == y;
+            advanced = <u64>i + 1;
+            break;
+          }
+        }
         const b = ldSized(to, size);
         if (failed()) return;
         aluFlags(CMP, a, b, a - b, size);
@@ -681,9 +704,23 @@ function stringOp(rec: usize): void {
       case H.H_SCAS: {
         const to = address(SEG_ES, di, bytes, false);
         if (failed()) return;
+        const a = getSlot(R_RAX, size);
+        if (repeated && <i64>step > 0) {
+          const n = bulk(rec, size, to, TLB_READ, countRegister(rec));
+          if (n > 1 && fitsSegments(SEG_ES, di, di, n << size)) {
+            const target = host(entryOf(tlb, TLB_READ, to), to);
+            const same = (flagsOf(rec) & REC_REP) != 0;
+            let i: usize = 0;
+            while (i < <usize>(n - 1) && (element(target, i, size) == a) == same) i++;
+            const y = element(target, i, size);
+            aluFlags(CMP, a, y, a - y, size);
+            equal = a == y;
+            advanced = <u64>i + 1;
+            break;
+          }
+        }
         const b = ldSized(to, size);
         if (failed()) return;
-        const a = getSlot(R_RAX, size);
         aluFlags(CMP, a, b, a - b, size);
         equal = a == b;
         break;

@@ -2,15 +2,15 @@
  * One region of guest code as one WebAssembly function `(state block, RIP) -> TIER_* or record`.
  *
  * General registers live in locals: loaded at the entry, stored where the function is left and before instructions that the core
- * executes. The arithmetic flags stay lazy, in the terms of core/flags.ts. Steps are counted down at the edges between blocks, where
- * the budget must cover the whole next block; otherwise the interpreter does the rest. An access that the TLB does not answer leaves the
+ * executes. The arithmetic flags stay lazy, in the terms of core/flags.ts. Steps are counted down at the edges between blocks; in front
+ * of a loop's head the budget must cover the longest way to the next one, otherwise the interpreter does the rest. An access that the TLB does not answer leaves the
  * function before the instruction has done anything (TIER_RETRY), so that the interpreter does it in every detail. Within one call no
  * translation can change, as none is added but by the core, and so each address expression remembers the last page it was in.
  */
 import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
 import * as R from '../core/record.ts';
-import { type Block, type Insn, type Region, targetOf } from './region.ts';
+import { type Block, type Insn, type Region, repeats, targetOf } from './region.ts';
 import { entriesOf, type Structure, structure } from './structure.ts';
 import { Body, Bytes, I32, I64, VOID, W } from './wasm.ts';
 
@@ -71,6 +71,8 @@ const XOR = 6;
 const CMP = 7;
 
 const TLB_TABLE = L.TLB_BYTES / 6;
+/** Steps between two looks at the budget, more or less. */
+const MAX_WAY = 64;
 /** Caches of pages in one function. */
 const MAX_CACHES = 10;
 
@@ -147,6 +149,11 @@ export class Translator {
   #exit: Label = { depth: 0 };
   readonly #targets = new Map<number, Target>();
   readonly #flagsIn = new Map<number, Flags>();
+  /** Blocks, by id, in front of which the budget is looked at; for each block the steps up to the next of those. */
+  readonly #checked = new Set<number>();
+  readonly #need = new Map<number, number>();
+  /** Blocks at whose start the flags are looked at; elsewhere they may be anything. */
+  readonly #live = new Set<number>();
   #flags: Flags = MEMORY;
   #insn!: Insn;
   /** Instructions of the block from the current one on. */
@@ -168,6 +175,9 @@ export class Translator {
       (id) => this.#region.blocks[id].next.map((block) => block.id),
       new Set([this.#region.entry.id]),
     );
+    const blocks = reachable.map((id) => this.#region.blocks[id]);
+    this.#checks(shape, blocks);
+    this.#liveness(blocks);
     // The first pass finds out which registers and caches there are.
     this.#layout();
     this.#emit(shape);
@@ -409,7 +419,7 @@ export class Translator {
     // The edge into the entry.
     const first = shape[0];
     this.#budget(entry);
-    this.#convert(this.#flagsIn.get(entry.id)!);
+    if (this.#live.has(entry.id)) this.#convert(this.#flagsIn.get(entry.id)!);
     if (first.kind === 'loop' && first.entries.length > 1) {
       b.i32(first.entries.indexOf(entry.id));
       b.set(this.#select);
@@ -647,17 +657,19 @@ export class Translator {
   /** Takes the steps of a block from the budget, or leaves in front of it. */
   #budget(block: Block): void {
     const b = this.#body;
-    const steps = block.insns.length;
+    if (this.#checked.has(block.id)) {
+      b.get(this.#n);
+      b.i32(this.#need.get(block.id)!);
+      b.op(W.i32_lt_s, W.if, VOID);
+      this.#depth++;
+      this.#rip(block.at);
+      this.#leave(R.TIER_SHORT, 0);
+      this.#end();
+    }
     b.get(this.#n);
-    b.i32(steps);
+    b.i32(block.insns.length);
     b.op(W.i32_sub);
-    b.tee(this.#n);
-    b.i32(0);
-    b.op(W.i32_lt_s, W.if, VOID);
-    this.#depth++;
-    this.#rip(block.at);
-    this.#leave(R.TIER_SHORT, steps);
-    this.#end();
+    b.set(this.#n);
   }
 
   /** Goes on at an offset of the page. */
@@ -670,9 +682,7 @@ export class Translator {
       return;
     }
     this.#budget(block);
-    const kept = this.#flags;
-    this.#convert(this.#flagsIn.get(block.id)!);
-    this.#flags = kept;
+    if (this.#live.has(block.id)) this.#convert(this.#flagsIn.get(block.id)!);
     if (target.select !== undefined) {
       this.#body.i32(target.select);
       this.#body.set(this.#select);
@@ -739,40 +749,121 @@ export class Translator {
   /** For each instruction of a block, whether the flags it sets may be looked at. */
   #wantedFlags(block: Block): boolean[] {
     const wanted: boolean[] = [];
-    let live = true;
+    let live = this.#liveBehind(block);
     for (let i = block.insns.length - 1; i >= 0; i--) {
       const insn = block.insns[i];
       wanted[i] = live;
-      if (!this.#native(insn)) live = true;
-      else {
-        const { handler, sub } = insn;
-        const after = this.#after(insn, DYNAMIC);
-        // What keeps some flags needs them if anybody does.
-        if (after !== DYNAMIC && after !== MEMORY) live = false;
-        const alu = handler === H.H_ALU_EG || handler === H.H_ALU_GE || handler === H.H_ALU_EI;
-        if (handler === H.H_JCC || handler === H.H_SETCC || handler === H.H_CMOVCC || handler === H.H_LOOP) live = true;
-        else if (handler === H.H_INC_E || handler === H.H_DEC_E || (alu && (sub === ADC || sub === SBB))) live = true;
-        else if (handler === H.H_SHIFT_ECL || handler === H.H_MUL_E) live = true;
-        else if (handler === H.H_DIV_E || handler === H.H_IDIV_E || handler === H.H_XCHG_ZA) live = true;
-        // It may leave for the interpreter.
-        else if (insn.memory && handler !== H.H_LEA && handler !== H.H_NOP) live = true;
-        else if (
-          handler === H.H_PUSH_E ||
-          handler === H.H_PUSH_I ||
-          handler === H.H_POP_E ||
-          handler === H.H_LEAVE ||
-          handler === H.H_CALL_J ||
-          handler === H.H_CALL_E ||
-          handler === H.H_JMP_E ||
-          handler === H.H_JMP_J ||
-          handler === H.H_RET ||
-          handler === H.H_RET_I
-        ) {
-          live = true;
-        }
-      }
+      if (this.#kills(insn)) live = false;
+      if (this.#looks(insn)) live = true;
     }
     return wanted;
+  }
+
+  /** The instruction sets all flags, whatever they were. */
+  #kills(insn: Insn): boolean {
+    // INC and DEC keep CF.
+    if (insn.handler === H.H_INC_E || insn.handler === H.H_DEC_E) return false;
+    const after = this.#after(insn, DYNAMIC);
+    return after !== DYNAMIC && after !== MEMORY;
+  }
+
+  /** The instruction looks at the flags before it, or may leave the function. What keeps some flags looks at them for those behind it. */
+  #looks(insn: Insn): boolean {
+    if (!this.#native(insn)) return true;
+    switch (insn.handler) {
+      case H.H_JCC:
+      case H.H_SETCC:
+      case H.H_CMOVCC:
+      case H.H_LOOP:
+      case H.H_SHIFT_ECL:
+      case H.H_XCHG_ZA:
+      case H.H_DIV_E:
+      case H.H_IDIV_E:
+      case H.H_PUSH_E:
+      case H.H_PUSH_I:
+      case H.H_POP_E:
+      case H.H_LEAVE:
+      case H.H_CALL_J:
+      case H.H_CALL_E:
+      case H.H_JMP_E:
+      case H.H_RET:
+      case H.H_RET_I:
+        return true;
+      case H.H_ALU_EG:
+      case H.H_ALU_GE:
+      case H.H_ALU_EI:
+        return insn.memory || insn.sub === ADC || insn.sub === SBB;
+      case H.H_JMP_J: {
+        const target = targetOf(insn);
+        return target < 0 || target > 4095;
+      }
+      case H.H_LEA:
+      case H.H_NOP:
+        return false;
+      default:
+        return insn.memory;
+    }
+  }
+
+  /** Whether flags are looked at behind a block: where it goes on, or where the function is left. */
+  #liveBehind(block: Block): boolean {
+    const last = block.insns[block.insns.length - 1];
+    const to: number[] = [];
+    if (block.transfer === 'branch' || block.transfer === 'loop') to.push(block.follow, targetOf(last));
+    else if (block.transfer === 'jump') to.push(targetOf(last));
+    else if (block.transfer === undefined) to.push(block.follow);
+    else return true;
+    return to.some((at) => {
+      const next = this.#region.byOffset.get(at);
+      return next === undefined || this.#checked.has(next.id) || this.#live.has(next.id);
+    });
+  }
+
+  /** Finds the blocks at whose start the flags are looked at. */
+  #liveness(blocks: readonly Block[]): void {
+    for (let changed = true; changed; ) {
+      changed = false;
+      for (const block of blocks) {
+        if (this.#live.has(block.id)) continue;
+        const first = block.insns.find((insn) => this.#looks(insn) || this.#kills(insn));
+        if (first === undefined ? !this.#liveBehind(block) : !this.#looks(first)) continue;
+        this.#live.add(block.id);
+        changed = true;
+      }
+    }
+  }
+
+  /**
+   * Chooses the blocks in front of which the budget is looked at: loop heads, what follows a repeated instruction, and more where the
+   * way to the next such block would be long. It must cover the longest way there.
+   */
+  #checks(shape: readonly Structure[], blocks: readonly Block[]): void {
+    const heads = (list: readonly Structure[]): void => {
+      for (const part of list) {
+        if (part.kind === 'block') continue;
+        for (const id of part.entries) this.#checked.add(id);
+        heads(part.body);
+      }
+    };
+    this.#checked.add(this.#region.entry.id);
+    heads(shape);
+    for (const block of blocks) {
+      if (repeats(block.insns[block.insns.length - 1])) for (const next of block.next) this.#checked.add(next.id);
+    }
+    const need = (block: Block): number => {
+      const known = this.#need.get(block.id);
+      if (known !== undefined) return known;
+      let most = block.insns.length;
+      for (const next of block.next) {
+        if (this.#checked.has(next.id)) continue;
+        const steps = block.insns.length + need(next);
+        if (steps > MAX_WAY) this.#checked.add(next.id);
+        else most = Math.max(most, steps);
+      }
+      this.#need.set(block.id, most);
+      return most;
+    };
+    for (const block of blocks) need(block);
   }
 
   /** The core executes the instruction; afterwards flags are in the state block. */
