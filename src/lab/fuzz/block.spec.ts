@@ -77,6 +77,19 @@ describe('one version against another', () => {
     expect(await passes(find, against)).toBe(false);
   });
 
+  it.each([
+    ['msr', '5.8', '6.0'],
+    ['sequence', '5.4', '5.6'],
+  ] as const)('%s, %s against %s: a program for each switch', async (kind, kvm, against) => {
+    const found = await finds(campaign(kind, kvm, against, { blockSize: 2048 }), 1);
+    expect(found.size).toBeGreaterThan(1);
+    for (const [signature, find] of found) {
+      expect(signature).toMatch(/^switch /);
+      expect(await passes(find, kvm), find.program).toBe(true);
+      expect(await passes(find, against), find.program).toBe(false);
+    }
+  });
+
   it('without a difference finds nothing', async () => {
     expect(await finds(campaign('icr', '6.4', '6.5'), 2)).toEqual(new Map());
   });

@@ -314,7 +314,7 @@ class Runner implements CampaignRunner {
       room.other?.name ?? (sides.against === undefined ? undefined : `KVM ${sides.against}`),
     ];
     const words = storyOf({ ...verdict, names, switches, test, topology: room.topology });
-    const program = await findProgram(test, room.topology, sides, words);
+    const program = await findProgram(test, room.topology, sides, words, verdict.differences);
     return {
       signature,
       input: { topology: room.topology, steps: caseToJson(test), encoded: encodeCase(test), path: shrinkPath },
@@ -333,32 +333,36 @@ class Runner implements CampaignRunner {
    * that comes out so, and among the switches of that version. A host bug is told beside the oldest later version without it.
    */
   async #explainAll(place: number, small: readonly Small[]): Promise<Small[]> {
-    const { kvm, against } = this.campaign;
-    const open = small.filter(({ verdict }) => verdict.kind !== 'invariant');
-    const told = small.filter(({ verdict }) => verdict.kind === 'invariant');
-    const eras = new Eras((era) => this.#open('kvm', this.#rooms[place].topology, era, this.campaign.direct));
-    const last = against ?? NEWEST_ERA.name;
-    const versions = isEra(last) ? path(kvm, last) : [kvm];
-    const changes: Change[] = [];
-    for (const one of open) {
-      const change = await eras.firstChange(one, versions, against !== undefined);
-      if (change === undefined)
-        told.push(against !== undefined && isEra(against) ? { ...one, sides: { kvm, against } } : one);
-      else changes.push(change);
-    }
-    for (const { one, before, after } of changes) {
-      const switches: SwitchName[] = [];
-      for (const name of differingSwitches(resolveEra(before), resolveEra(after))) {
-        if (await eras.sameOutcome(one.test, eraWith(kvm, name, after), after)) switches.push(name);
+    const room = this.#rooms[place];
+    const eras = new Eras((era) => this.#open('kvm', room.topology, era, this.campaign.direct));
+    const told: Small[] = [];
+    for (const one of small) {
+      const first = one.verdict.kind === 'invariant' ? one : await this.#explain(eras, one);
+      if (first.verdict.kind !== 'difference' || first.switches.length > 0 || one.test.length === 1) {
+        told.push(first);
+        continue;
       }
-      told.push({
-        ...one,
-        switches,
-        sides: { kvm, against: against !== undefined && isEra(against) ? against : after },
-      });
+      // Several causes at once: what is left is a case of one of them.
+      const { test, path: further } = shrink(one.test, (candidate) => room.judge(candidate)?.kind === 'difference');
+      const shrinkPath = `${one.shrinkPath} ${further}`;
+      told.push(await this.#explain(eras, { ...one, test, shrinkPath, verdict: room.judge(test) ?? one.verdict }));
     }
     eras.dispose();
     return told;
+  }
+
+  async #explain(eras: Eras, one: Small): Promise<Small> {
+    const { kvm, against } = this.campaign;
+    const second = against !== undefined && isEra(against) ? against : undefined;
+    const last = against ?? NEWEST_ERA.name;
+    const versions = isEra(last) ? path(kvm, last) : [kvm];
+    const change = await eras.firstChange(one, versions, against !== undefined);
+    if (change === undefined) return second === undefined ? one : { ...one, sides: { kvm, against: second } };
+    const [before, after] = change;
+    let switches = await eras.switches(one.test, kvm, before, after);
+    // A later version may undo what an earlier one did.
+    if (switches.length === 0 && second !== undefined) switches = await eras.switches(one.test, kvm, kvm, second);
+    return { ...one, switches, sides: { kvm, against: second ?? after } };
   }
 }
 
@@ -370,13 +374,6 @@ interface Small {
   readonly verdict: Verdict;
   readonly sides: Sides;
   readonly switches: readonly SwitchName[];
-}
-
-/** Between which versions a find comes to an end. */
-interface Change {
-  readonly one: Small;
-  readonly before: string;
-  readonly after: string;
 }
 
 /** Models of many versions on one topology, each opened when first needed. */
@@ -409,14 +406,27 @@ class Eras {
     return new Comparison(targetA, targetB).equal(outcomeA, outcomeB);
   }
 
+  /** Switches between two versions of which each alone makes `kvm` come out as the second. */
+  async switches(test: Case, kvm: string, before: string, after: string): Promise<SwitchName[]> {
+    const found: SwitchName[] = [];
+    for (const name of differingSwitches(resolveEra(before), resolveEra(after))) {
+      if (await this.sameOutcome(test, eraWith(kvm, name, after), after)) found.push(name);
+    }
+    return found;
+  }
+
   /** The first of `versions` that comes out as the last does; or, without a second side, that does not crash. */
-  async firstChange(one: Small, versions: readonly string[], compared: boolean): Promise<Change | undefined> {
+  async firstChange(
+    one: Small,
+    versions: readonly string[],
+    compared: boolean,
+  ): Promise<readonly [before: string, after: string] | undefined> {
     const last = versions[versions.length - 1];
     for (let i = 1; i < versions.length; i++) {
       const ends = compared
         ? await this.sameOutcome(one.test, versions[i], last)
         : await this.#survives(one.test, versions[i]);
-      if (ends) return { one, before: versions[i - 1], after: versions[i] };
+      if (ends) return [versions[i - 1], versions[i]];
     }
     return undefined;
   }
