@@ -222,20 +222,20 @@ function lookup(rip: u64): usize {
 
 /**
  * Runs compiled code for as long as RIP leads to some; the rest is the interpreter's. What breaks the flow does it as in interpret().
- * The lookup is the one that interpret() would make.
+ * Returns the record that the interpreter starts with, which spares it the lookup, or 0 if it has to make one.
  */
-function compiled(): void {
+function compiled(): usize {
   while (stepsLeft > 0) {
     const rip = reg(R_RIP);
     const rec = lookup(rip);
     if (brk) {
       if (brk & (BRK_FAULT | BRK_EXIT)) {
         setRips(rip, rip);
-        return;
+        return 0;
       }
       clearBrk();
     }
-    if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) return;
+    if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) return rec;
     const how = enter(rec, st, rip);
     settle();
     if (how > <usize>TIER_RETRY) {
@@ -244,34 +244,40 @@ function compiled(): void {
         setReg(R_RIP, curRip);
         if (brk & BRK_FAULT && exVector == NONCANONICAL) raiseError(load<u8>(how, REC_SEG) == SEG_SS ? SS : GP, 0);
       } else setReg(R_RIP, nextRip);
-      return;
+      return 0;
     }
     if (how == <usize>TIER_SHORT) {
       tiered = false;
-      return;
+      return 0;
     }
     if (how == <usize>TIER_RETRY) {
       retryRip = reg(R_RIP);
       countRetry(rec, rip);
-      return;
+      return 0;
     }
   }
+  return 0;
 }
 
-/** Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return. */
-function interpret(): void {
+/**
+ * Executes up to stepsLeft instructions from RIP until something breaks the flow; RIP and stepsLeft are current on return. `first` is the
+ * record at RIP, or 0 if it has to be looked up.
+ */
+function interpret(first: usize): void {
   const s = st;
   let n = stepsLeft;
   let rip = reg(R_RIP);
   const start = n;
   let linkFrom: usize = 0;
   let rec: usize = 0;
+  let known = first;
 
   for (;;) {
     if (n == 0) break; // a fault of the fetch belongs to the next step
     if (watched(n) && n != start && tiered) break; // for run() to count
     const before = generation;
-    rec = lookup(rip);
+    rec = known != 0 ? known : lookup(rip);
+    known = 0;
     if (brk) {
       // The lookup may only have set a fault or an exit.
       if (brk & (BRK_FAULT | BRK_EXIT)) {
@@ -772,9 +778,9 @@ export function run(vcpu: i32, budget: i32): i32 {
     beginStep();
     if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
       if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-      if (tiered) compiled();
+      const first = tiered ? compiled() : 0;
       if (brk == 0) {
-        interpret();
+        interpret(first);
         if (brk == 0 && tiered) count();
       }
       if ((brk & BRK_EXIT) == 0) ioqDone();
@@ -800,7 +806,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     setStepsLeft(1);
     const tiers = tiered;
     tiered = false;
-    interpret();
+    interpret(0);
     tiered = tiers;
     setReg(S_STEPS, reg(S_STEPS) + others);
     // A hook may have come before the instruction.
