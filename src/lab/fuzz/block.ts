@@ -55,7 +55,7 @@ const CHUNK = 1024;
 /** One case in so many is executed twice, and after it nobody may have changed whom no case touched. */
 const TWICE = 256;
 /** One case in so many that took the fastpath is executed on the slow path, too. */
-const SLOWLY = 8;
+const SLOWLY = 16;
 const MOST_CORPUS = 256;
 const NOVELTIES = 1 << 16;
 /** The other side is what was recorded. */
@@ -474,7 +474,7 @@ class Hunt {
       const number = this.#number++;
       this.#generator.next(test);
       if (room.other?.lacks !== undefined) leaveOut(test, room.other.lacks);
-      decisions.fill(0);
+      for (let word = 0; word < decisions.length; word++) decisions[word] = 0;
       const broken = room.runModel(test);
       const novel = this.#look(decisions);
       if (novel) {

@@ -176,7 +176,7 @@ export class Generator {
 
   #step(test: Case, op: number, vcpu: number): number {
     const at = test.length * STEP_WORDS;
-    test.words.fill(0, at, at + STEP_WORDS);
+    for (let word = 0; word < STEP_WORDS; word++) test.words[at + word] = 0;
     test.words[at + STEP_OP] = op;
     test.words[at + STEP_VCPU] = vcpu;
     test.length++;
