@@ -36,6 +36,12 @@
  *                mismatches: [{line, case: the recorded line, differences: [{field, expected, actual}]}]}]
  *               field is `gp`, `rb`, `exit`, `ret`, `rax`, `ch.ID.EFFECT`, `st.ID.EFFECT` …; null: nothing of the kind
  *
+ * `fuzz race FILE` has path, title, kvm, against?, vendor, vcpus, seed, what was covered (complete, preemptions, executions, schedules,
+ * random, states, ends, steps, longest, cut), dir?, run: {seconds}, and
+ *
+ *     finds:    [{kind: "expectation" | "invariant" | "difference", signature, details: [text], schedule, turns, steps, found, execution,
+ *                words, program}]
+ *
  * `fuzz` has campaign, cases, blocks (finished), coverage (names of decision points), dir, and
  *
  *     finds:    [{signature, block, case, input, outcomes, program: source text, words}]

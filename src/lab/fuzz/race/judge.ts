@@ -125,7 +125,7 @@ export class Judge {
           signature:
             hostBug(left) ??
             hostBug(right) ??
-            `KVM ${left.era} and ${right.era} differ: ${differ.map(subject).join(', ')}`,
+            `KVM ${left.era} and ${right.era} differ: ${alike(differ.map(subject), ', ')}`,
           details: [
             ...differ.map((d) => `${d.subject}: ${d.left} on KVM ${left.era}, ${d.right} on KVM ${right.era}`),
             ...[left, right]
@@ -144,7 +144,7 @@ export class Judge {
     if (run.end.kind === 'internal-error') broken.push(describeEnd(run.end));
     if (broken.length === 0) return [];
     const details = broken.map((text) => `KVM ${run.era}: ${text}`);
-    return [{ kind: 'invariant', signature: details.join('; '), details, differences: [] }];
+    return [{ kind: 'invariant', signature: alike(details), details, differences: [] }];
   }
 
   dispose(): void {
@@ -154,6 +154,20 @@ export class Judge {
 
 /** Addresses in memory follow from the program: where it is is no part of what differs. */
 const subject = ({ subject: name }: Difference): string => name.replace(/^memory\[.*/, 'memory');
+
+/** The same for the same rule broken elsewhere: which vCPU, which vector and how often are no part of it. */
+const alike = (texts: readonly string[], separator = '; '): string =>
+  [
+    ...new Set(
+      texts.map((text) =>
+        text
+          .replace(/vCPU \d+/g, 'a vCPU')
+          .replace(/vcpu\[\d+\]/g, 'vcpu')
+          .replace(/vector 0x[0-9a-f]+/g, 'a vector')
+          .replace(/\b\d+(?= (?:times|NMIs|targets|were|of)\b)|(?<=counted |targets of )\d+/g, 'n'),
+      ),
+    ),
+  ].join(separator);
 
 const hostBug = ({ end }: RunResult): string | undefined =>
   end.kind === 'host-bug' ? `host bug ${end.bug}` : undefined;
