@@ -123,6 +123,52 @@ describe('random loops', () => {
   );
 });
 
+describe('what compiled code leaves to the interpreter all the time', () => {
+  it('stores beside code, which are watched for ever', async () => {
+    const b = await compare(
+      'long64',
+      `
+      mov ecx, 6000
+    again:
+      inc dword ptr [rip + counter]
+      add eax, [rip + counter]
+      mov [rip + counter + 4], eax
+      dec ecx
+      jnz again
+      hlt
+      .balign 64
+    counter: .quad 0`,
+      () => 5000,
+      {},
+      true,
+    );
+    expect(b.get('rax')).toBe((6000n * 6001n) / 2n);
+  });
+
+  it('accesses to more pages than the TLB has entries for', async () => {
+    await compare(
+      'long64',
+      `
+      mov edx, 12
+    pass:
+      mov ecx, 440
+      mov esi, 0x48000
+    again:
+      add rax, [rsi]
+      mov [rsi + 8], rcx
+      add esi, 4096
+      dec ecx
+      jnz again
+      dec edx
+      jnz pass
+      hlt`,
+      () => 5000,
+      {},
+      true,
+    );
+  });
+});
+
 describe('what changes under compiled code', () => {
   it('a loop that rewrites its own immediate', async () => {
     const b = await compare(

@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { count, countRetry, enter, watched } from './tier';
+import { count, countRetry, enter, tiersOn, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -236,6 +236,7 @@ function compiled(): usize {
       clearBrk();
     }
     if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) return rec;
+    const before = stepsLeft;
     const how = enter(rec, st, rip);
     settle();
     if (how > <usize>TIER_RETRY) {
@@ -252,7 +253,7 @@ function compiled(): usize {
     }
     if (how == <usize>TIER_RETRY) {
       retryRip = reg(R_RIP);
-      countRetry(rec, rip);
+      countRetry(rec, rip, before - stepsLeft);
       return 0;
     }
   }
@@ -726,7 +727,7 @@ export function run(vcpu: i32, budget: i32): i32 {
   // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
   setReg(S_STEPS, start + budget);
   setStepsLeft(budget);
-  tiered = true;
+  tiered = tiersOn();
   retryRip = NOWHERE;
   // An access that the host completed belongs to an instruction that must finish before the next event.
   let unfinished = (reg(S_IOQ_COUNT) | reg(S_GRANTS)) != 0;

@@ -11,13 +11,14 @@ import { decodeRun } from './decode';
 import { stepsLeft } from './exec';
 import { OP_ENTER, REC_OP } from './record';
 
-/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often. */
+/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often; -2: again. */
 // @ts-ignore: decorator
 @external('env', 'hot')
 declare function hot(frame: u32, offset: i32, count: i32): void;
 
-/** Times that compiled code may come back for the interpreter before the host is told. */
-const MANY_RETRIES: u16 = 1000;
+/** Times that compiled code may come back for the interpreter after a few steps before the host is told, and told again. */
+const MANY_RETRIES: u32 = 1000;
+const FEW_STEPS: i32 = 48;
 
 /** Of 2^32 arrivals, by lookups and backward branches, so many are looked at; each of those counts for `weight`. */
 let share: u32 = 0;
@@ -25,9 +26,9 @@ let weight: u32 = 1;
 /** The host is told when a count reaches a multiple of this. */
 let told: u32 = 1;
 
-/** From now on one arrival in `every`, on average, counts for that many, and the host is told at each multiple of `step`. */
+/** From now on one arrival in `every` (0: none), on average, counts for that many, and the host is told at each multiple of `step`. */
 export function setHeat(every: u32, step: u32): void {
-  share = 0xffffffff / every;
+  share = every == 0 ? 0 : 0xffffffff / every;
   weight = every;
   told = step;
 }
@@ -63,13 +64,22 @@ export function count(): void {
   store<u16>(at, <u16>times);
   if (before / told != times / told) hot(frame, offset, times);
 }
-/** The compiled code that starts at `rip` came back because of something that it leaves to the interpreter. */
-export function countRetry(rec: usize, rip: u64): void {
+/** The compiled code that starts at `rip` came back after so many steps because of something that it leaves to the interpreter. */
+export function countRetry(rec: usize, rip: u64, steps: i32): void {
   const at = tierOf(rec);
-  const times = load<u16>(at) + 1;
-  if (times > MANY_RETRIES) return;
-  store<u16>(at, times);
-  if (times == MANY_RETRIES && recordAtRip(rip) == rec) hot(frame, offset, -1);
+  const before = <u32>load<u16>(at);
+  if (steps > FEW_STEPS) {
+    if (before % MANY_RETRIES != 0) store<u16>(at, <u16>(before - 1));
+    return;
+  }
+  const times = before + 1;
+  store<u16>(at, <u16>times);
+  if (times % MANY_RETRIES == 0 && recordAtRip(rip) == rec) hot(frame, offset, times == MANY_RETRIES ? -1 : -2);
+}
+/** Code is translated at all. */
+// @ts-ignore: decorator
+@inline export function tiersOn(): bool {
+  return share != 0;
 }
 
 /** Calls the compiled code that starts at `rec`. Returns one of TIER_* or the record of the instruction that broke the flow. */

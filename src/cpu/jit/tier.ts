@@ -61,6 +61,13 @@ function isPadding(insn: Insn): boolean {
   );
 }
 
+/** Modules that all engines of the process hold, and how many V8 is trusted with. */
+let modules = 0;
+const MAX_MODULES = 12_000;
+const abandoned = new FinalizationRegistry((live: { readonly modules: number }) => {
+  modules -= live.modules;
+});
+
 interface Pending {
   readonly frame: number;
   readonly offset: number;
@@ -87,6 +94,9 @@ export class Tier {
   readonly #imports: WebAssembly.Imports;
   readonly #forced: boolean;
   readonly #pending: Pending[] = [];
+  /** By slot: the dispatch number that OP_ENTER has taken the place of. */
+  readonly #original: number[] = [];
+  readonly #live = { modules: 0 };
   #generation: number;
   #used = 0;
   #modules = 0;
@@ -104,6 +114,7 @@ export class Tier {
     this.#i32 = new Int32Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
     this.#generation = core.generation.value;
+    abandoned.register(this, this.#live);
     const env: Record<string, WebAssembly.ExportValue> = { memory };
     for (const name of FUNCTIONS) env[name] = core[name];
     for (const name of GLOBALS) env[name] = core[name];
@@ -130,8 +141,14 @@ export class Tier {
   hot(frame: number, offset: number, count: number): void {
     if (this.#core.generation.value !== this.#generation) this.#forget();
     const begin = performance.now();
-    if (count < 0) this.#again({ frame, offset });
-    else if (this.#due(frame, offset, count)) this.#translate();
+    try {
+      if (count < 0) this.#again({ frame, offset }, count < -1);
+      else if (this.#due(frame, offset, count)) this.#translate();
+    } catch (error) {
+      // A guest that the translator stumbles over is interpreted; tests want to know.
+      if (this.#forced) throw error;
+      this.#core.setHeat(0, 1);
+    }
     this.#milliseconds += performance.now() - begin;
   }
 
@@ -154,6 +171,8 @@ export class Tier {
     this.#pending.length = 0;
     for (let i = 0; i < this.#used; i++) this.#table.set(FIRST_SLOT + i, null);
     this.#used = 0;
+    modules -= this.#live.modules;
+    this.#live.modules = 0;
     this.#flushes++;
   }
 
@@ -204,6 +223,7 @@ export class Tier {
       return;
     }
     const functions = this.#instantiate(todo.map(({ body }) => body));
+    if (functions.length === 0) return;
     for (const [i, { record }] of todo.entries()) {
       const slot = this.#slot();
       this.#table.set(slot, functions[i]);
@@ -212,21 +232,30 @@ export class Tier {
       this.#u8[word + 1] = 0;
       this.#u8[word + 2] = slot & 0xff;
       this.#u8[word + 3] = slot >> 8;
+      this.#original[slot - FIRST_SLOT] = this.#u8[record + R.REC_OP];
       this.#u8[record + R.REC_OP] = R.OP_ENTER;
       this.#u8[record + R.REC_OP + 1] = 0;
     }
   }
 
-  /** Translates once more what leaves too often. */
-  #again(place: Pending): void {
+  /** Translates once more what leaves too often, or leaves it to the interpreter for good. */
+  #again(place: Pending, enough: boolean): void {
     const mode = this.#mode(true);
     const region = this.#region(place, mode.code);
     if (region === undefined) return;
     const { record } = region.entry.insns[0];
     if (!this.#isEntry(record)) return;
     const word = this.#tierWord(record);
+    const slot = this.#u8[word + 2] | (this.#u8[word + 3] << 8);
+    if (enough) {
+      this.#u8[record + R.REC_OP] = this.#original[slot - FIRST_SLOT];
+      // A count that never reaches another multiple.
+      this.#u8[word] = 0xff;
+      this.#u8[word + 1] = 0xff;
+      return;
+    }
     const [made] = this.#instantiate([new Translator(region, mode).translate()]);
-    this.#table.set(this.#u8[word + 2] | (this.#u8[word + 3] << 8), made);
+    if (made !== undefined) this.#table.set(slot, made);
   }
 
   #isEntry(record: number): boolean {
@@ -235,8 +264,19 @@ export class Tier {
   #tierWord(record: number): number {
     return (this.#core.tierBase() >>> 0) + (record - (this.#core.arenaBase() >>> 0)) / 8;
   }
+  /** The functions of a new module; none if the host has no room for one, and then nothing is translated any more. */
   #instantiate(bodies: readonly Bytes[]): WebAssembly.ExportValue[] {
-    const instance = new WebAssembly.Instance(this.#module(bodies), this.#imports);
+    let instance: WebAssembly.Instance;
+    try {
+      if (modules >= MAX_MODULES) throw new RangeError('too many modules');
+      instance = new WebAssembly.Instance(this.#module(bodies), this.#imports);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      this.#core.setHeat(0, 1);
+      return [];
+    }
+    modules++;
+    this.#live.modules++;
     this.#modules++;
     this.#functions += bodies.length;
     return bodies.map((_, i) => instance.exports[`f${i}`] as WebAssembly.ExportValue);

@@ -3,9 +3,14 @@
  *
  * General registers live in locals: loaded at the entry, stored where the function is left and before instructions that the core
  * executes. The arithmetic flags stay lazy, in the terms of core/flags.ts. Steps are counted down at the edges between blocks; in front
- * of a loop's head the budget must cover the longest way to the next one, otherwise the interpreter does the rest. An access that the TLB does not answer leaves the
- * function before the instruction has done anything (TIER_RETRY), so that the interpreter does it in every detail. Within one call no
- * translation can change, as none is added but by the core, and so each address expression remembers the last page it was in.
+ * of a loop's head the budget must cover the longest way to the next one, otherwise the interpreter does the rest.
+ *
+ * An access that the TLB does not answer leaves the function before the instruction has done anything (TIER_RETRY), so that the
+ * interpreter does it in every detail. As nothing but the core changes translations, they stay while compiled code runs, and each
+ * address expression remembers the last page it was in.
+ *
+ * A region lies in one page: within it every lookup of the interpreter would hit the execute TLB, so that leaving them out changes
+ * nothing. Every other access to the TLBs is made in the interpreter's order.
  */
 import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
