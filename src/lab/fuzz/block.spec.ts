@@ -1,5 +1,6 @@
 /** What campaigns must find, and nothing more; every campaign is seeded and has a fixed number of blocks. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { decision } from '../../kvm/decisions.ts';
 import { openProgram, runProgram } from '../open.ts';
 import { type CampaignRunner, openCampaign } from './block.ts';
 import { topologiesFor } from './topologies.ts';
@@ -126,6 +127,13 @@ describe('a block', () => {
   it('that is aborted yields nothing', async () => {
     runner = await openCampaign(campaign('icr', '7.1'));
     expect(await runner.runBlock(0, { signal: { aborted: true } })).toBeUndefined();
+  });
+
+  it('counts what the VM looks like among the decision points', async () => {
+    runner = await openCampaign(campaign('icr', '7.1', undefined, { blockSize: 64 }));
+    const { coverage } = (await runner.runBlock(0)) as BlockResult;
+    expect(coverage).toContain(decision('map-mode-x2apic'));
+    expect(coverage).not.toContain(decision('map-mode-flat'));
   });
 
   it('says how far it is', async () => {

@@ -464,6 +464,7 @@ class Hunt {
     this.#room = room;
     this.#generator = generator;
     this.#number = first;
+    this.#reached.set(room.model.opened);
   }
 
   run(count: number): void {

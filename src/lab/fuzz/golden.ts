@@ -3,6 +3,8 @@
  * n-th part of them, and starts over at the end. What comes out otherwise than recorded is a find.
  */
 import { KvmscopeError } from '../../errors.ts';
+import { defaultPvFeatures, PV_SEND_IPI } from '../../kvm/cpuid.ts';
+import { resolveEra } from '../../kvm/eras.ts';
 import { Random } from '../../machine/scheduler.ts';
 import type { RecordedCase, RecordedVm, Recording } from '../recording.ts';
 import { readRecording } from '../recording.ts';
@@ -148,7 +150,7 @@ function programText(
   const test = recorded === undefined ? undefined : caseOf(recorded);
   if (test === undefined) return `${commentOf(words)}\n# It is no program: kvmscope replay shows it.\n    hlt\n`;
   const bits = (recorded as RecordedCase).bits;
-  const { code, settings } = programOf(test, topologyOf(vm, bits, (recorded as RecordedCase).cpl), 'exit');
+  const { code, settings } = programOf(test, topologyOf(vm, bits, (recorded as RecordedCase).cpl, kvm), 'exit');
   const expectations = differences.flatMap(({ field, expected }) => expectationOf(vm, field, expected));
   const header = [
     commentOf(words),
@@ -176,7 +178,7 @@ function caseOf(recorded: RecordedCase): Case | undefined {
   return test;
 }
 
-function topologyOf(vm: RecordedVm, bits: 32 | 64, cpl: 0 | 3): Topology {
+function topologyOf(vm: RecordedVm, bits: 32 | 64, cpl: 0 | 3, kvm: string): Topology {
   const indices = (off: (apic: RecordedVm['apics'][number]) => boolean): number[] =>
     vm.apics.flatMap((apic, index) => (off(apic) ? [index] : []));
   const x2apic = vm.apics.some(({ base }) => (base & APIC_EXTD) !== 0n);
@@ -193,6 +195,7 @@ function topologyOf(vm: RecordedVm, bits: 32 | 64, cpl: 0 | 3): Topology {
     x2apicApi: vm.x2apicApi,
     vectorHashing: vm.vectorHashing,
     enforcePvFeatures: vm.enforcePvFeatures,
+    ...(vm.sendIpiFeature ? {} : { pvFeatures: (defaultPvFeatures(resolveEra(kvm)) & ~(1 << PV_SEND_IPI)) >>> 0 }),
   };
 }
 

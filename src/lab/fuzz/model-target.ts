@@ -104,6 +104,8 @@ export class ModelTarget implements Target {
   readonly kvm: Kvm;
   /** The model's decision points of this target's own modules. */
   readonly decisions: Int32Array = reachedDecisions;
+  /** Decision points that setting up has reached: how the APIC map looks. */
+  readonly opened: Int32Array;
   readonly direct: boolean;
 
   readonly #vm: Vm;
@@ -144,7 +146,9 @@ export class ModelTarget implements Target {
     this.#startBlocked = this.kvm.vcpus.map(({ blocked }) => blocked);
     this.#startMp = this.kvm.vcpus.map(({ mp }) => mp);
     // The APIC map is built now and not in every case.
+    reachedDecisions.fill(0);
     this.kvm.apicMap();
+    this.opened = reachedDecisions.slice();
     this.#snapshot = vm.snapshot();
     this.start = new Uint32Array(topology.vcpus * VCPU_WORDS);
     if (direct) {
