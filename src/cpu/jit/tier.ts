@@ -53,6 +53,11 @@ const EVERY = 16;
 /** Hot instructions are translated together once there are this many, or one has waited for this many more arrivals. */
 const BATCH = 24;
 const PATIENCE = 4;
+/** Translating takes so many milliseconds and beyond them this part of the time, whatever the guest does to have code translated. */
+const ALLOWANCE = 500;
+const SHARE = 1 / 4;
+/** Bytes of modules between two times that all are dropped. What the host makes of a module takes about ten times as much memory. */
+const MAX_BYTES = 24 << 20;
 
 /** ADD [rAX], AL is what zeros look like: decoded ahead, but no code. */
 function isPadding(insn: Insn): boolean {
@@ -104,6 +109,9 @@ export class Tier {
   #bytes = 0;
   #flushes = 0;
   #milliseconds = 0;
+  readonly #begin = performance.now();
+  /** Of #bytes, those of modules that have been dropped. */
+  #dropped = 0;
 
   /** `forced`: everything is translated when control first comes to it. */
   constructor(core: TierCore, memory: WebAssembly.Memory, table: WebAssembly.Table, forced: boolean) {
@@ -141,6 +149,10 @@ export class Tier {
   hot(frame: number, offset: number, count: number): void {
     if (this.#core.generation.value !== this.#generation) this.#forget();
     const begin = performance.now();
+    if (!this.#forced && count > -2 && this.#milliseconds > ALLOWANCE + (begin - this.#begin) * SHARE) {
+      if (count > 0) this.#later(frame, offset);
+      return;
+    }
     try {
       if (count < 0) this.#again({ frame, offset }, count < -1);
       else if (this.#due(frame, offset, count)) this.#translate();
@@ -150,6 +162,16 @@ export class Tier {
       this.#core.setHeat(0, 1);
     }
     this.#milliseconds += performance.now() - begin;
+  }
+
+  /** Has an instruction become hot anew: a count that has reached its end would not be told of again. */
+  #later(frame: number, offset: number): void {
+    const page = this.#page(frame, this.#core.codeMode.value);
+    const record = page === 0 ? 0 : this.#u32[(page + R.PAGE_RECORDS + offset * 4) >> 2];
+    if (record === 0) return;
+    const word = this.#tierWord(record);
+    this.#u8[word] = 0;
+    this.#u8[word + 1] = 0;
   }
 
   /** Notes a hot instruction; true if it is time to translate what has been noted. */
@@ -173,6 +195,7 @@ export class Tier {
     this.#used = 0;
     modules -= this.#live.modules;
     this.#live.modules = 0;
+    this.#dropped = this.#bytes;
     this.#flushes++;
   }
 
@@ -188,9 +211,14 @@ export class Tier {
     };
   }
 
+  /** The decoded page of a page frame, 0 if there is none. */
+  #page(frame: number, code: number): number {
+    return this.#u32[((this.#core.codeMapBase() >>> 0) + (frame * 3 + code) * 4) >> 2];
+  }
+
   /** The region from a place on, of code of the current size. */
   #region({ frame, offset }: Pending, code: number): Region | undefined {
-    const page = this.#u32[((this.#core.codeMapBase() >>> 0) + (frame * 3 + code) * 4) >> 2];
+    const page = this.#page(frame, code);
     if (page === 0) return undefined;
     const recordAt = (at: number): number => this.#u32[(page + R.PAGE_RECORDS + at * 4) >> 2];
     if (recordAt(offset) === 0) return undefined;
@@ -217,7 +245,7 @@ export class Tier {
       todo.push({ record, body: new Translator(region, mode).translate() });
     }
     if (todo.length === 0) return;
-    if (this.#used + todo.length >= CAPACITY) {
+    if (this.#used + todo.length >= CAPACITY || this.#bytes - this.#dropped > MAX_BYTES) {
       this.#core.flushCode();
       this.#forget();
       return;
