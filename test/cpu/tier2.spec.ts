@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Tier2 } from '../../src/cpu/cpu.ts';
 import { REGISTERS } from '../../src/cpu/registers.ts';
+import type { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { loopProgram } from '../support/loop-programs.ts';
 import { type Bare, type BareOptions, bare, CODE, type Mode, PT, SEL } from './bare.ts';
 import { Random } from './fuzz/random.ts';
@@ -166,6 +167,35 @@ describe('what compiled code leaves to the interpreter all the time', () => {
       {},
       true,
     );
+  });
+});
+
+describe('what is translated', () => {
+  it('includes what only compiled code leads to', async () => {
+    const b = await bare('long64', { tier2: true });
+    b.load(`
+      mov eax, offset first
+    again:
+      call rax
+      dec ecx
+      jnz again
+      hlt
+      .org 0x9000
+    first: inc edx
+      ret
+      .org 0xa000
+    second: inc ebx
+      ret`);
+    const functions = (): number => (b.cpu as WasmCpu).tier2Statistics?.functions ?? 0;
+    b.put({ rcx: -1n & 0xffffffffn });
+    b.cpu.run(0, 20_000);
+    const before = functions();
+    expect(before).toBeGreaterThan(0);
+    b.cpu.run(0, 20_000);
+    expect(functions()).toBe(before);
+    b.put({ rax: b.label('second') });
+    b.cpu.run(0, 20_000);
+    expect(functions()).toBe(before + 1);
   });
 });
 

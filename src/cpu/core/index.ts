@@ -225,6 +225,7 @@ function lookup(rip: u64): usize {
  * Returns the record that the interpreter starts with, which spares it the lookup, or 0 if it has to make one.
  */
 function compiled(): usize {
+  let entered = false;
   while (stepsLeft > 0) {
     const rip = reg(R_RIP);
     const rec = lookup(rip);
@@ -235,7 +236,13 @@ function compiled(): usize {
       }
       clearBrk();
     }
-    if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) return rec;
+    if (load<u16>(rec, REC_OP) != OP_ENTER || rip == retryRip) {
+      if (!entered || rip == retryRip || !watched(stepsLeft)) return rec;
+      // An arrival like any other: it may have been hot code alone that leads here. Records may be gone afterwards.
+      entered = false;
+      count();
+      continue;
+    }
     const before = stepsLeft;
     const how = enter(rec, st, rip);
     settle();
@@ -256,6 +263,7 @@ function compiled(): usize {
       countRetry(rec, rip, before - stepsLeft);
       return 0;
     }
+    entered = true;
   }
   return 0;
 }
