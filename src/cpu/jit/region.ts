@@ -89,6 +89,19 @@ export function repeats(insn: Insn): boolean {
   return STRINGS.has(insn.handler) && (insn.flags & (R.REC_REP | R.REC_REPNE)) !== 0;
 }
 
+/** A few instructions without a loop up to one that the core executes, an exit most often: loading and storing registers would cost more. */
+export function isBrief({ blocks }: Region): boolean {
+  let insns = 0;
+  for (const block of blocks) insns += block.insns.length;
+  if (insns > 16 || !blocks.some(({ transfer }) => transfer === 'leave')) return false;
+  // No way leads back to where it started.
+  return blocks.every((start) => {
+    const seen = new Set(start.next);
+    for (const block of seen) for (const next of block.next) seen.add(next);
+    return !seen.has(start);
+  });
+}
+
 export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: number): Insn {
   const word = record >> 2;
   const flags = u8[record + R.REC_FLAGS];

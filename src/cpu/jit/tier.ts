@@ -10,7 +10,7 @@
 
 import { H_ALU_EG } from '../core/handlers.generated.ts';
 import * as R from '../core/record.ts';
-import { findRegion, type Insn, type Region, readInsn } from './region.ts';
+import { findRegion, type Insn, isBrief, type Region, readInsn } from './region.ts';
 import { FUNCTIONS, GLOBALS, type Mode, Translator } from './translate.ts';
 import { Body, Bytes, I32, I64 } from './wasm.ts';
 
@@ -242,6 +242,11 @@ export class Tier {
       if (region === undefined || (!this.#forced && leavesSoon(region))) continue;
       const { record } = region.entry.insns[0];
       if (this.#isEntry(record)) continue;
+      if (!this.#forced && isBrief(region)) {
+        // A count that never reaches another multiple.
+        this.#u8.fill(0xff, this.#tierWord(record), this.#tierWord(record) + 2);
+        continue;
+      }
       todo.push({ record, body: new Translator(region, mode).translate() });
     }
     if (todo.length === 0) return;
@@ -277,9 +282,7 @@ export class Tier {
     const slot = this.#u8[word + 2] | (this.#u8[word + 3] << 8);
     if (enough) {
       this.#u8[record + R.REC_OP] = this.#original[slot - FIRST_SLOT];
-      // A count that never reaches another multiple.
-      this.#u8[word] = 0xff;
-      this.#u8[word + 1] = 0xff;
+      this.#u8.fill(0xff, word, word + 2);
       return;
     }
     const [made] = this.#instantiate([new Translator(region, mode).translate()]);
