@@ -32,7 +32,7 @@ export {
   type Shard,
 } from './lab/fuzz/campaign.ts';
 export { campaignId } from './lab/fuzz/canonical.ts';
-export { type CampaignContents, readCampaignDirectory } from './lab/fuzz/directory.ts';
+export { type CampaignContents, makeFolder, readCampaignDirectory } from './lab/fuzz/directory.ts';
 export { type LiveCampaign, liveCampaign } from './lab/fuzz/live-kvm.ts';
 export { mergeCampaigns } from './lab/fuzz/merge.ts';
 export {

@@ -1,6 +1,7 @@
 /** `kvmscope fuzz merge`: campaign directories into one. */
 import { DECISIONS, mergeCampaigns } from '../index.ts';
 import { document } from '../trace/json.ts';
+import { plural } from '../trace/text.ts';
 import { campaignJson } from './fuzz-campaign.ts';
 import { EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
@@ -16,7 +17,7 @@ export async function mergeCommand(dirs: readonly string[], flags: MergeFlags, o
   if (flags.json) output.out(document('fuzz merge', true, { ...campaignJson(merged), dir: flags.out }));
   else {
     writeLines(output, [
-      `${flags.out}: ${cases.toLocaleString('en-US')} cases in ${tally.blocks.size} blocks, ${tally.coverage.size} of ${DECISIONS.length} decision points, ${tally.finds.size} finds`,
+      `${flags.out}: ${cases.toLocaleString('en-US')} cases in ${tally.blocks.size} blocks, ${tally.coverage.size} of ${DECISIONS.length} decision points, ${plural(tally.finds.size, 'find')}`,
     ]);
   }
   return EXIT_OK;

@@ -1,9 +1,10 @@
 /** `kvmscope fuzz race`: one program, every interleaving; or a campaign of generated programs. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   exploreRaces,
   KvmscopeError,
+  makeFolder,
   type RaceFind,
   type RaceOptions,
   type RaceProgress,
@@ -141,7 +142,7 @@ function* findLines(
 /** `find-001.S` and `find-001.json` for each find. */
 function writeFinds(dir: string, { finds, ...report }: RaceReport): void {
   try {
-    mkdirSync(dir, { recursive: true });
+    makeFolder(dir);
     for (const [i, find] of finds.entries()) {
       const { program, ...rest } = find;
       if (program !== undefined) writeFileSync(join(dir, `${findName(i)}.S`), program);
@@ -150,6 +151,7 @@ function writeFinds(dir: string, { finds, ...report }: RaceReport): void {
       writeFileSync(join(dir, `${findName(i)}.json`), `${text}\n`);
     }
   } catch (error) {
+    if (error instanceof KvmscopeError) throw error;
     const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
     throw new KvmscopeError('usage', `--dir: '${dir}' cannot be written (${why})`);
   }

@@ -240,6 +240,11 @@ describe('a directory is refused in one line', () => {
     expect(() => readCampaignDirectory(join(path, 'x'))).toThrow(/cannot be used: ENOTDIR/);
   });
 
+  it('if it has no name, or nothing can be created where it should be', () => {
+    expect(() => openIt('')).toThrow('the name of a directory is empty');
+    expect(() => openIt('/proc/campaign')).toThrow(/^\/proc\/campaign cannot be used: E[A-Z]+/);
+  });
+
   it('while this or another living process writes it', () => {
     const dir = fresh();
     const directory = CampaignDirectory.open(dir, campaign);

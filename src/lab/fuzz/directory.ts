@@ -13,7 +13,7 @@
  * move as earlier blocks are finished.
  */
 import * as fs from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { KvmscopeError } from '../../errors.ts';
 import { campaignId, canonical, canonicalText } from './canonical.ts';
@@ -100,6 +100,23 @@ function told<T>(dir: string, action: () => T): T {
     const { code, message } = error as NodeJS.ErrnoException;
     if (error instanceof KvmscopeError || code === undefined || !/^E[A-Z]+$/.test(code)) throw error;
     throw new KvmscopeError('campaign', `${dir} cannot be used: ${message}`);
+  }
+}
+
+/**
+ * Creates a folder and those above it; one that is there is fine. Node's own `recursive` never returns where a folder exists and nothing
+ * can be created in it, as in /proc.
+ */
+export function makeFolder(dir: string): void {
+  if (dir === '') throw new KvmscopeError('campaign', 'the name of a directory is empty');
+  if (fs.statSync(dir, { throwIfNoEntry: false })?.isDirectory()) return;
+  const above = dirname(dir);
+  if (above !== dir) makeFolder(above);
+  try {
+    fs.mkdirSync(dir);
+  } catch (error) {
+    // Another process may have been faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || !fs.statSync(dir).isDirectory()) throw error;
   }
 }
 
@@ -193,7 +210,7 @@ export class CampaignDirectory {
    */
   static open(dir: string, campaign: Campaign, options: DirectoryOptions = {}): CampaignDirectory {
     return told(dir, () => {
-      fs.mkdirSync(dir, { recursive: true });
+      makeFolder(dir);
       const lock = lockDirectory(dir);
       try {
         return new CampaignDirectory(dir, campaign, lock, options);

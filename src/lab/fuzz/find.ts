@@ -108,8 +108,10 @@ function sourceOf(
   words: string,
   expectations: readonly string[],
 ): string {
+  // The first comment line is the program's title.
+  const [, title, rest] = /^(.{1,100}?\.) (.*)$/s.exec(words) ?? [];
   const header = [
-    commentOf(words),
+    ...(title === undefined ? [commentOf(words)] : [commentOf(title), '#', commentOf(rest)]),
     '#',
     `# kvm: ${baseName(kvm)}   ${settings}`,
     ...expectations.map((line) => `# expect: ${line}`),
@@ -218,15 +220,16 @@ export function storyOf({ kind, what, names, switches, test, topology, differenc
   if (kind === 'host bug') parts.push(`What it does: ${does}.`);
   for (const { field, sides } of differences.slice(0, 4)) {
     if (field === 'end' && kind === 'host bug') continue;
-    parts.push(
-      `${field[0].toUpperCase()}${field.slice(1)} is ${show(sides[0])} in ${a} and ${show(sides[1])} in ${b}.`,
-    );
+    parts.push(`${nameOf(field)} is ${show(sides[0])} in ${a} and ${show(sides[1])} in ${b}.`);
   }
   for (const name of switches) {
     const info = SWITCHES.find((each) => each.name === name);
     if (info === undefined) continue;
     const change = info.changes
-      .map(({ since, commit }) => `since ${since}${commit === '' ? '' : ` (${commit})`}`)
+      .map(
+        ({ since, commit }, i) =>
+          `${i === 0 ? 'since' : 'changed again in'} ${since}${commit === '' ? '' : ` (${commit})`}`,
+      )
       .join(', ');
     parts.push(`It is the switch ${name}, ${change}: ${info.description}.`);
   }
@@ -238,5 +241,13 @@ export function storyOf({ kind, what, names, switches, test, topology, differenc
   );
   return parts.join(' ');
 }
+
+/** A field at the beginning of a sentence. */
+const nameOf = (field: string): string =>
+  field
+    .replace(/^(step \d+) ends$/, 'the end of $1')
+    .replace(/\b(irr|isr|tmr|icr2?|nmi|smi|init|sipi|mp|cs|apic base)$/, (name) => name.toUpperCase())
+    .replace(/^[a-z]/, (letter) => letter.toUpperCase())
+    .replace(/^Vcpu/, 'vCPU');
 
 const show = (value: unknown): string => (value === '' ? 'fine' : String(value));
