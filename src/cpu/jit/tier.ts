@@ -10,8 +10,9 @@
 
 import { H_ALU_EG } from '../core/handlers.generated.ts';
 import * as R from '../core/record.ts';
+import { FUNCTIONS, GLOBALS, type Mode } from './frame.ts';
 import { findRegion, type Insn, isBrief, type Region, readInsn } from './region.ts';
-import { FUNCTIONS, GLOBALS, type Mode, Translator } from './translate.ts';
+import { Translator } from './translate.ts';
 import { Body, Bytes, I32, I64 } from './wasm.ts';
 
 /** What the tier uses of the core. */

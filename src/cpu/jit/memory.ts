@@ -1,0 +1,231 @@
+/** Addresses, the TLB lookup in front of an access, loads, stores and the stack. */
+import * as H from '../core/handlers.generated.ts';
+import * as L from '../core/layout.ts';
+import { type Cache, D, F_FILL_TLB, Frame, LINEAR, STATE, slot, VERSION } from './frame.ts';
+import type { Insn } from './region.ts';
+import { VOID, W } from './wasm.ts';
+
+const TLB_TABLE = L.TLB_BYTES / 6;
+/** Caches of pages in one function. */
+const MAX_CACHES = 10;
+
+export class MemoryAccess extends Frame {
+  #readCache: Cache | undefined;
+  protected writeCache: Cache | undefined;
+
+  /** Pushes the effective address (with the FS or GS base), not yet truncated outside 64-bit mode. */
+  protected effective(insn: Insn): void {
+    const b = this.body;
+    const disp = insn.displacement;
+    let any = false;
+    if (insn.base === L.R_RIP) {
+      this.rip(insn.at + insn.length + disp);
+      any = true;
+    } else {
+      if (insn.base !== L.R_ZERO) {
+        b.get(this.reg(insn.base));
+        any = true;
+      }
+      if (insn.index !== L.R_ZERO) {
+        b.get(this.reg(insn.index));
+        if (insn.scale !== 0) {
+          b.i64(insn.scale);
+          b.op(W.i64_shl);
+        }
+        if (any) b.op(W.i64_add);
+        any = true;
+      }
+      if (disp !== 0 || !any) {
+        b.i64(disp);
+        if (any) b.op(W.i64_add);
+      }
+    }
+    if (insn.addressSize < 2) {
+      b.i64(insn.addressSize === 1 ? 0xffffffff : 0xffff);
+      b.op(W.i64_and);
+    }
+  }
+
+  /** Pushes the linear address of the memory operand. */
+  #linear(insn: Insn): void {
+    const b = this.body;
+    if (insn.handler === H.H_MOV_AO || insn.handler === H.H_MOV_OA) b.i64Halves(insn.immLo, insn.immHi);
+    else this.effective(insn);
+    if (this.mode.code === 2 && insn.segment >= L.SEG_FS) {
+      b.get(STATE);
+      b.memory(W.i64_load, slot(L.R_BASE + insn.segment));
+      b.op(W.i64_add);
+    }
+  }
+
+  protected cache(kind: 'R' | 'W', base: number, index: number, disp: number): Cache | undefined {
+    let key = `${kind}${base},${index},${base === L.R_ZERO || base === L.R_RIP || index !== L.R_ZERO ? disp >> 12 : 0}`;
+    if (!this.cacheKeys.has(key)) {
+      if (this.cacheKeys.size >= MAX_CACHES) key = `${kind}*`;
+      if (!this.cacheKeys.has(key)) this.cacheKeys.set(key, this.cacheKeys.size);
+    }
+    return this.caches[this.cacheKeys.get(key)!];
+  }
+
+  /** Makes `cache` describe the page of an access at LINEAR, or leaves for the interpreter. */
+  protected page(cache: Cache | undefined, bytes: number, write: boolean): void {
+    const b = this.body;
+    // The first pass does not know the caches yet.
+    const page = cache?.page ?? D;
+    const add = cache?.add ?? this.u0;
+    const table = (write ? TLB_TABLE : 0) | 0;
+    b.get(LINEAR);
+    b.i64(-4096 + bytes - 1);
+    b.op(W.i64_and);
+    b.get(page);
+    b.op(W.i64_ne, W.if, VOID);
+    this.depth++;
+    b.get(LINEAR);
+    b.i64(8);
+    b.op(W.i64_shr_u, W.i32_wrap_i64);
+    b.i32(0xff0);
+    b.op(W.i32_and);
+    b.get(this.tlb);
+    b.op(W.i32_add);
+    b.tee(this.entry32);
+    b.memory(W.i64_load, table);
+    b.get(LINEAR);
+    if (bytes > 1) {
+      b.i64(bytes - 1);
+      b.op(W.i64_add);
+    }
+    b.i64(-4096);
+    b.op(W.i64_and);
+    b.get(VERSION);
+    b.op(W.i64_or, W.i64_ne);
+    if (this.mode.fills) {
+      b.op(W.if, VOID);
+      this.depth++;
+      b.get(LINEAR);
+      b.i32(bytes);
+      b.i32(write ? 1 : 0);
+      b.call(F_FILL_TLB);
+      b.op(W.i32_eqz);
+      this.retryIf();
+      // What came in may have taken the place of another page.
+      this.forgetPages();
+      this.end();
+    } else this.retryIf();
+    b.get(LINEAR);
+    b.i64(-4096);
+    b.op(W.i64_and);
+    b.set(page);
+    b.get(this.entry32);
+    b.memory(W.i32_load, table + 8);
+    b.set(add);
+    this.end();
+  }
+
+  /** Finds the memory operand for reading or, for `write`, writing; 'both' checks as a read-modify-write. */
+  protected address(insn: Insn, bytes: number, write: boolean | 'both'): void {
+    const b = this.body;
+    if (this.mode.code !== 2) {
+      if (write !== false) this.flatWrite |= 1 << insn.segment;
+      else this.flatRead |= 1 << insn.segment;
+    }
+    this.#linear(insn);
+    b.set(LINEAR);
+    const offset = insn.handler === H.H_MOV_AO || insn.handler === H.H_MOV_OA;
+    const base = offset ? L.R_ZERO : insn.base;
+    const index = offset ? L.R_ZERO : insn.index;
+    const disp = offset ? insn.immLo : base === L.R_RIP ? insn.at + insn.displacement : insn.displacement;
+    if (write !== false) {
+      this.writeCache = this.cache('W', base, index, disp);
+      this.page(this.writeCache, bytes, true);
+    }
+    if (write !== true) {
+      this.#readCache = this.cache('R', base, index, disp);
+      this.page(this.#readCache, bytes, false);
+    }
+  }
+
+  /** Pushes the host address of LINEAR. */
+  protected host(cache: Cache | undefined): void {
+    const b = this.body;
+    b.get(LINEAR);
+    b.op(W.i32_wrap_i64);
+    b.get(cache?.add ?? this.u0);
+    b.op(W.i32_add);
+  }
+
+  protected loadAt(size: number, cache: Cache | undefined): void {
+    this.host(cache);
+    this.body.memory([W.i32_load8_u, W.i32_load16_u, W.i32_load, W.i64_load][size], 0);
+  }
+
+  /** Pushes what #address() found. */
+  protected load(_insn: Insn, size: number): void {
+    this.loadAt(size, this.#readCache);
+  }
+
+  protected storeOp(size: number): void {
+    this.body.memory([W.i32_store8, W.i32_store16, W.i32_store, W.i64_store][size], 0);
+  }
+
+  /** Leaves the linear address of an access `offset` bytes above the top of the stack in LINEAR, its page checked. */
+  protected stackPage(size: number, kind: 'R' | 'W', offset: number): void {
+    const b = this.body;
+    if (this.mode.code !== 2) {
+      this.stackUsed = true;
+      this.flatRead |= 1 << L.SEG_SS;
+      this.flatWrite |= 1 << L.SEG_SS;
+    }
+    b.get(this.reg(L.R_RSP));
+    if (offset !== 0) {
+      b.i64(offset);
+      b.op(W.i64_add);
+    }
+    if (this.mode.code !== 2) {
+      b.i64(0xffffffff);
+      b.op(W.i64_and);
+    }
+    b.set(LINEAR);
+    this.page(this.cache(kind, L.R_RSP, L.R_ZERO, 0), 1 << size, kind === 'W');
+  }
+
+  protected moveStack(bytes: number): void {
+    const b = this.body;
+    const rsp = this.reg(L.R_RSP);
+    this.written.add(L.R_RSP);
+    b.get(rsp);
+    b.i64(bytes);
+    b.op(W.i64_add);
+    if (this.mode.code !== 2) {
+      b.i64(0xffffffff);
+      b.op(W.i64_and);
+    }
+    b.set(rsp);
+  }
+
+  /** Pushes a value, given as i64. */
+  protected push(size: number, value: () => void): void {
+    const b = this.body;
+    this.stackPage(size, 'W', -(1 << size));
+    this.host(this.cache('W', L.R_RSP, L.R_ZERO, 0));
+    value();
+    if (size < 3) b.op(W.i32_wrap_i64);
+    this.storeOp(size);
+    b.get(LINEAR);
+    b.set(this.reg(L.R_RSP));
+    this.written.add(L.R_RSP);
+  }
+
+  /** Pushes the E operand. */
+  protected source(insn: Insn, size: number): void {
+    if (insn.memory) {
+      this.address(insn, 1 << size, false);
+      this.load(insn, size);
+    } else this.value(insn.e, size);
+  }
+
+  /** Pushes E after #address(). */
+  protected source2(insn: Insn): void {
+    if (insn.memory) this.load(insn, insn.size);
+    else this.value(insn.e, insn.size);
+  }
+}
