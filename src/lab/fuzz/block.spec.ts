@@ -61,6 +61,17 @@ describe('the host bugs of the send-IPI hypercall as merged', () => {
     expect(noMap.program).toContain('# expect: bug = CVE-2018-19406');
     expect(noMap.words).toContain('switch pvIpiMapCheck, since 4.20 (38ab012f109c)');
   });
+
+  it('are told beside a later version where the other side has them, too', async () => {
+    const given = { ...campaign('hypercall', '4.19-rc1', '4.19'), blockSize: 64 };
+    const topologies = topologiesFor('hypercall', { apic: 'none', vcpus: 2 });
+    const [find] = (await finds({ ...given, topologies }, 1)).values();
+    expect(find.signature).toBe('host bug pv-ipi-no-map');
+    expect(find.words).toContain('It is the switch pvIpiMapCheck, since 4.20 (38ab012f109c)');
+    expect(find.words).not.toContain('pvIpiBoundCheck');
+    expect(await passes(find, '4.19')).toBe(true);
+    expect(await passes(find, '4.20')).toBe(false);
+  });
 });
 
 describe('one version against another', () => {

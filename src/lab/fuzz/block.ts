@@ -352,7 +352,10 @@ class Runner implements CampaignRunner {
   }
 
   async #explain(eras: Eras, one: Small): Promise<Small> {
-    const { kvm, against } = this.campaign;
+    const { kvm } = this.campaign;
+    // Where both sides go down alike there is nothing to tell between them: the version without the bug is a later one.
+    const alike = one.verdict.kind === 'host bug' && one.verdict.differences.length === 0;
+    const against = alike ? undefined : this.campaign.against;
     const second = against !== undefined && isEra(against) ? against : undefined;
     const last = against ?? NEWEST_ERA.name;
     const versions = isEra(last) ? path(kvm, last) : [kvm];
