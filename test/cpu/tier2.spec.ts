@@ -199,6 +199,26 @@ describe('what is translated', () => {
   });
 });
 
+describe('exits', () => {
+  it('for code outside RAM have no length, whatever came before', async () => {
+    const source = `
+      mov ecx, 100
+    again:
+      add eax, [${DATA}]
+      bsf edx, ecx
+      dec ecx
+      jnz again
+      mov eax, 0x300000
+      jmp eax`;
+    for (const tier2 of [false, true, 'force'] as const) {
+      const b = await bare('prot32', { tier2 });
+      b.load(source);
+      const exit = b.cpu.run(0, 10_000);
+      expect([exit.reason, (exit as { length: number }).length, b.get('rip')]).toEqual(['internal', 0, 0x300000n]);
+    }
+  });
+});
+
 describe('what changes under compiled code', () => {
   it('a loop that rewrites its own immediate', async () => {
     const b = await compare(

@@ -5,7 +5,7 @@ import {
   ACCESS_EXEC, ACCESS_WRITE,
   BLOCKED_BY_NMI, EVENT_HAS_ERROR, EVENT_TYPE_EXCEPTION, EVENT_TYPE_PRIV_SOFT_EXCEPTION, EVENT_TYPE_SOFT_EXCEPTION, EVENT_TYPE_SOFT_INT,
   EVENT_VALID, EXIT_ACCESS, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
-  R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_INJECT, S_INJECT_ERROR,
+  R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_EXIT_LEN, S_INJECT, S_INJECT_ERROR,
   S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_VECTORING, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
   S_CC_OP, S_CC_DST, S_CC_SRC, EXIT_STOP, HOOK_CHANGED, HOOK_CONTINUE, HOOK_STOP, S_GRANTS,
 } from './layout';
@@ -163,6 +163,12 @@ function decodeUncached(rip: u64): usize {
   return 0;
 }
 
+/** The instruction at `rip` cannot be fetched: the fault or the exit is of none that has a length. */
+function notFetched(rip: u64): void {
+  setRips(rip, rip);
+  if (brk & BRK_EXIT) setReg(S_EXIT_LEN, 0);
+}
+
 /** The record of the instruction at `rip`, or 0 with a fault or exit pending. */
 function lookup(rip: u64): usize {
   let linear = rip;
@@ -231,7 +237,7 @@ function compiled(): usize {
     const rec = lookup(rip);
     if (brk) {
       if (brk & (BRK_FAULT | BRK_EXIT)) {
-        setRips(rip, rip);
+        notFetched(rip);
         return 0;
       }
       clearBrk();
@@ -290,7 +296,7 @@ function interpret(first: usize): void {
     if (brk) {
       // The lookup may only have set a fault or an exit.
       if (brk & (BRK_FAULT | BRK_EXIT)) {
-        setRips(rip, rip);
+        notFetched(rip);
         break;
       }
       clearBrk();
@@ -513,7 +519,7 @@ function interpret(first: usize): void {
           if (load<u16>(rec, REC_OP) == OP_CROSS) {
             rec = decodeUncached(rip);
             if (rec == 0) {
-              setRips(rip, rip);
+              notFetched(rip);
               break;
             }
             if (brk == BRK_LOOKUP) clearBrk();
@@ -560,7 +566,7 @@ function interpret(first: usize): void {
           if (op == OP_CROSS) {
             rec = decodeUncached(rip);
             if (rec == 0) {
-              setRips(rip, rip);
+              notFetched(rip);
               break;
             }
             if (brk == BRK_LOOKUP) clearBrk();
