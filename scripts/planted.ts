@@ -20,24 +20,42 @@ const ERA = '6.18';
 const KINDS: readonly CampaignKind[] = ['icr', 'hypercall', 'sequence', 'msr'];
 const BLOCK = 512;
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    oracle: { type: 'string', default: 'clean' },
-    cases: { type: 'string' },
-    seconds: { type: 'string' },
-  },
-});
-const { oracle } = values;
-if (!['clean', 'golden', 'rules'].includes(oracle)) {
-  console.error(`planted: --oracle must be clean, golden or rules, not ${oracle}`);
+function wrong(message: string): never {
+  console.error(`planted: ${message}`);
   process.exit(2);
 }
-const mostCases = Number(values.cases ?? Number.POSITIVE_INFINITY);
-const mostSeconds = Number(values.seconds ?? (values.cases === undefined ? 30 : Number.POSITIVE_INFINITY));
+
+function readArguments() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        oracle: { type: 'string', default: 'clean' },
+        cases: { type: 'string' },
+        seconds: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    return wrong((error as Error).message);
+  }
+}
+
+function limit(name: string, text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  return /^[1-9]\d{0,8}$/.test(text)
+    ? Number(text)
+    : wrong(`--${name} must be a whole number from 1 on, not '${text}'`);
+}
+
+const { values, positionals } = readArguments();
+const { oracle } = values;
+if (!['clean', 'golden', 'rules'].includes(oracle)) wrong(`--oracle must be clean, golden or rules, not ${oracle}`);
+const mostCases = limit('cases', values.cases, Number.POSITIVE_INFINITY);
+const mostSeconds = limit('seconds', values.seconds, values.cases === undefined ? 30 : Number.POSITIVE_INFINITY);
 const chosen = MUTATIONS.filter(
   ({ name }) => positionals.length === 0 || positionals.some((word) => name.includes(word)),
 );
+if (chosen.length === 0) wrong(`no rule's name contains ${positionals.join(' or ')}`);
 
 type Broken = Pick<typeof import('../src/lab/fuzz/model-target.ts'), 'ModelTarget'> &
   Pick<typeof import('../src/lab/replay.ts'), 'replayRecording'>;
