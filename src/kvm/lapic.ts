@@ -307,6 +307,7 @@ export class Lapic {
     this.requestEvent = from.requestEvent;
     this.irrPending = from.irrPending;
     this.arbitration = from.arbitration;
+    this.received = from.received;
     this.nmiQueued = from.nmiQueued;
     this.smiPending = from.smiPending;
     this.initPending = from.initPending;
