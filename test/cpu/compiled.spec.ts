@@ -27,7 +27,8 @@ const BUILDS: readonly (readonly [string, readonly string[]])[] = [
 
 const compiles = (options: readonly string[]): boolean =>
   spawnSync('gcc', [...options, ...FREESTANDING, '-x', 'c', '-o', '/dev/null', '-'], {
-    input: 'void _start(void) {}',
+    // A compiler may take -m32 and yet lack the C library's headers for it.
+    input: '#include <stdint.h>\n#ifdef __SSE4_2__\n#include <nmmintrin.h>\n#endif\nvoid _start(void) {}',
   }).status === 0;
 
 /** Why a build cannot be made here, or undefined. */

@@ -3,6 +3,7 @@ import { Decoder, Formatter, FormatterSyntax } from 'iced-x86';
 import { REGISTERS } from '../../../src/cpu/registers.ts';
 import { FX_FCW, FX_FDP, FX_FIP, FX_FOP, FX_FSW, FX_FTW, FX_MXCSR, FX_ST, FX_XMM } from './fp-values.ts';
 import { BITS, CODE, CODE16, COMPAT32, DONE, LONG, type NativeCase, type Outcome } from './layout.ts';
+import { linearWidth } from './processor.ts';
 
 const NAMES = REGISTERS.filter(({ group }) => group === 'gpr').map(({ name }) => name);
 /** TF is how cases are single-stepped; RF in a fault's image is the kernel's business. */
@@ -93,8 +94,16 @@ export function stateDifferences(c: NativeCase, native: Uint8Array, model: Uint8
   // AMD saves the pointers of the last x87 instruction only while an exception of it is pending.
   if (little(native, FX_FSW, 2) & 0x80n) {
     differ('fop', FX_FOP, 2);
-    differ('fip', FX_FIP, c.mode === LONG ? 8 : 4);
-    differ('fdp', FX_FDP, c.mode === LONG ? 8 : 4);
+    // FXRSTOR64 makes them canonical for the width that the processor has; the core has 57 bits.
+    const pointer = (image: Uint8Array, at: number): bigint =>
+      c.mode === LONG ? BigInt.asUintN(64, BigInt.asIntN(linearWidth(), little(image, at, 8))) : little(image, at, 4);
+    for (const [name, at] of [
+      ['fip', FX_FIP],
+      ['fdp', FX_FDP],
+    ] as const) {
+      const [a, b] = [pointer(native, at), pointer(model, at)];
+      if (a !== b) lines.push(`${name}: processor ${hex(a)}, core ${hex(b)}`);
+    }
   }
   return lines;
 }

@@ -175,6 +175,7 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   RDPID: 'depends on which processor runs it',
   XGETBV: 'depends on the processor',
   XSETBV: 'left to the host',
+  PKRU: 'whether CR4.PKE is set is up to the host, and WRPKRU takes memory away from the runner',
   XSAVE: 'in state-cases.ts',
   XRSTOR: 'in state-cases.ts',
 };

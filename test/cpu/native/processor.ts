@@ -27,6 +27,13 @@ export function features(): ReadonlySet<string> {
   return new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'latin1'))?.[1]?.trim().split(' '));
 }
 
+let width: 48 | 57 | undefined;
+/** Bits of the linear addresses that the processor knows. */
+export function linearWidth(): 48 | 57 {
+  width ??= features().has('la57') ? 57 : 48;
+  return width;
+}
+
 export function compile(): void {
   mkdirSync(FOLDER, { recursive: true });
   execFileSync('gcc', ['-O2', '-Wall', '-Werror', '-fno-stack-protector', '-Wl,-z,now', '-o', PROGRAM, SOURCE]);
