@@ -75,27 +75,22 @@ export class Arithmetic extends Conditions {
       b.i32(8);
       b.op(W.i32_rotl, W.i32_or);
     } else {
-      // Bytes within half-words, then half-words, then words.
-      b.tee(t);
-      b.i64(8);
-      b.op(W.i64_shr_u);
-      b.i64Halves(0x00ff00ff, 0x00ff00ff);
-      b.op(W.i64_and);
-      b.get(t);
-      b.i64Halves(0x00ff00ff, 0x00ff00ff);
-      b.op(W.i64_and);
-      b.i64(8);
-      b.op(W.i64_shl, W.i64_or);
-      b.tee(t);
-      b.i64(16);
-      b.op(W.i64_shr_u);
-      b.i64Halves(0x0000ffff, 0x0000ffff);
-      b.op(W.i64_and);
-      b.get(t);
-      b.i64Halves(0x0000ffff, 0x0000ffff);
-      b.op(W.i64_and);
-      b.i64(16);
-      b.op(W.i64_shl, W.i64_or);
+      // Bytes within half-words, then half-words within words, then words.
+      for (const [bits, low] of [
+        [8, 0x00ff00ff],
+        [16, 0x0000ffff],
+      ] as const) {
+        b.tee(t);
+        b.i64(bits);
+        b.op(W.i64_shr_u);
+        b.i64Halves(low, low);
+        b.op(W.i64_and);
+        b.get(t);
+        b.i64Halves(low, low);
+        b.op(W.i64_and);
+        b.i64(bits);
+        b.op(W.i64_shl, W.i64_or);
+      }
       b.i64(32);
       b.op(W.i64_rotl);
     }
