@@ -13,6 +13,21 @@ import { BOOT_LAYOUT, bootMemory } from '../machine/boot-state.ts';
 import { createVm } from '../machine/machine.ts';
 import type { StartMode } from '../machine/types.ts';
 import type { Vm } from '../machine/vm.ts';
+import {
+  SLOT_DFR,
+  SLOT_ICR,
+  SLOT_ICR2,
+  SLOT_ID,
+  SLOT_IRR,
+  SLOT_ISR,
+  SLOT_LDR,
+  SLOT_PPR,
+  SLOT_SVR,
+  SLOT_TMCCT,
+  SLOT_TMR,
+  SLOT_TPR,
+  SLOTS,
+} from './lapic-slots.ts';
 import type { RecordedApic, RecordedVm, Via } from './recording.ts';
 import { type CallerMode, EXCEPTIONS, handlerAt, idtLimit, STUB, STUB_IDT, type Stimulus, stub } from './stub.ts';
 
@@ -25,21 +40,6 @@ const PV_SEND_IPI = 1 << 11;
 const MSR_APIC_BASE = 0x1b;
 const EXTD = 0x400n;
 const EN = 0x800n;
-
-// Register slots: offset / 16.
-const SLOTS = 64;
-const SLOT_ID = 0x2;
-const SLOT_TPR = 0x8;
-const SLOT_PPR = 0xa;
-const SLOT_LDR = 0xd;
-const SLOT_DFR = 0xe;
-const SLOT_SVR = 0xf;
-const SLOT_ISR = 0x10;
-const SLOT_TMR = 0x18;
-const SLOT_IRR = 0x20;
-const SLOT_ICR = 0x30;
-const SLOT_ICR2 = 0x31;
-const SLOT_TMCCT = 0x39;
 
 /** Sets of vectors, by the key of their additions. */
 const SETS = [

@@ -1,8 +1,9 @@
 /** The widest reading of a destination: whom it can mean in any mode and any version. A bound for invariants, not a router. */
+import * as SLOTS from '../lapic-slots.ts';
 import { VCPU_WORDS } from './types.ts';
 
-const SLOT_LDR = 0xd;
-
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { SLOT_LDR } = SLOTS;
 /** Broadcasts of 8 and 32 bits. */
 export const isBroadcastLike = (dest: number): boolean => dest === 0xff || dest === 0xffffffff;
 

@@ -92,18 +92,18 @@ async function openRoom(campaign: Campaign, topology: Topology, open: Open): Pro
   const direct = campaign.direct && !live;
   const model = await open('kvm', topology, kvm, direct);
   let other: Target | undefined;
-  if (live) {
-    try {
-      other = await openLiveTarget(topology, model.start, { direct: campaign.direct });
-    } catch (error) {
-      model.dispose();
-      throw error;
-    }
-  } else if (against !== undefined) other = await open('against', topology, against, direct);
-  const slow = resolveEra(kvm).fastpath
-    ? await open('kvm', topology, `${kvm}+fastpath@${SLOW_ERA}`, direct)
-    : undefined;
-  return new Room(topology, model, other, slow);
+  try {
+    if (live) other = await openLiveTarget(topology, model.start, { direct: campaign.direct });
+    else if (against !== undefined) other = await open('against', topology, against, direct);
+    const slow = resolveEra(kvm).fastpath
+      ? await open('kvm', topology, `${kvm}+fastpath@${SLOW_ERA}`, direct)
+      : undefined;
+    return new Room(topology, model, other, slow);
+  } catch (error) {
+    model.dispose();
+    other?.dispose();
+    throw error;
+  }
 }
 
 type Kind = 'difference' | 'host bug' | 'invariant';

@@ -1,4 +1,6 @@
 /** Two outcomes of one case: whether they are equal, what differs, and the canonical words for it. */
+
+import { SLOT_AFTER_IRR, SLOT_ICR, SLOT_ICR2, SLOT_IRR, SLOT_ISR, SLOT_TMR } from '../lapic-slots.ts';
 import type { Target } from './target.ts';
 import {
   type Case,
@@ -31,13 +33,6 @@ import {
   WORD_SIPI,
   WORD_SMI,
 } from './types.ts';
-
-const SLOT_ISR = 0x10;
-const SLOT_TMR = 0x18;
-const SLOT_IRR = 0x20;
-const SLOT_AFTER_IRR = 0x28;
-const SLOT_ICR = 0x30;
-const SLOT_ICR2 = 0x31;
 
 /** One thing that differs. Numbers are 32-bit words; for a vector set both sides list vectors. */
 export interface Difference {

@@ -3,6 +3,7 @@
  * changes who is not named, no register changes but those an instruction writes. (That the fastpath has the effect of the slow path, and
  * that a case twice is the same outcome twice, takes another execution: `block.ts`.)
  */
+import * as SLOTS from '../lapic-slots.ts';
 import { isBroadcastLike, mayReachLogical } from './addressed.ts';
 import { performers, stepName } from './compare.ts';
 import type { Target } from './target.ts';
@@ -30,7 +31,8 @@ import {
   WORD_SMI,
 } from './types.ts';
 
-const SLOT_IRR = 0x20;
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { SLOT_IRR } = SLOTS;
 const MSR_ICR = 0x830;
 const NR_SEND_IPI = 10;
 const MODE_SHIFT = 8;

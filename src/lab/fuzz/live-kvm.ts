@@ -9,6 +9,17 @@ import { KvmscopeError } from '../../errors.ts';
 import { NEWEST_ERA, resolveEra } from '../../kvm/eras.ts';
 import { BOOT_LAYOUT, bootMemory } from '../../machine/boot-state.ts';
 import { createVm } from '../../machine/machine.ts';
+import {
+  SLOT_ICR,
+  SLOT_ID,
+  SLOT_LDR,
+  SLOT_LVR,
+  SLOT_PPR,
+  SLOT_TMCCT,
+  SLOT_TMICT,
+  SLOT_TPR,
+  SLOTS,
+} from '../lapic-slots.ts';
 import { type CallerMode, handlerAt, idtLimit, STUB, STUB_IDT, type Stimulus, stub } from '../stub.ts';
 import type { Target } from './target.ts';
 import type { Campaign } from './types.ts';
@@ -24,16 +35,6 @@ const BASE_EXTD = 0x400;
 const BASE_EN = 0x800;
 const APIC_PAGE = 0xfee00000;
 
-// Slots of the APIC page: offset / 16.
-const SLOTS = 64;
-const SLOT_ID = 0x2;
-const SLOT_LVR = 0x3;
-const SLOT_TPR = 0x8;
-const SLOT_PPR = 0xa;
-const SLOT_LDR = 0xd;
-const SLOT_ICR = 0x30;
-const SLOT_TMICT = 0x38;
-const SLOT_TMCCT = 0x39;
 /** Registers that KVM computes when they are read, and the number of LVT entries, which the host's processor decides. */
 const UNOBSERVED: readonly number[] = [SLOT_LVR, SLOT_PPR, SLOT_TMCCT, T.WORD_SIPI, T.WORD_KICK];
 

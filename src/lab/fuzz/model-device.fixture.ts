@@ -16,6 +16,7 @@ import { type KvmVcpu as ModelVcpu, MP_NUMBER } from '../../kvm/vcpu.ts';
 import type { Kvm } from '../../kvm/x86.ts';
 import { createVm } from '../../machine/machine.ts';
 import type { Vm } from '../../machine/vm.ts';
+import { SLOT_ID } from '../lapic-slots.ts';
 import type { LiveVcpu, LiveVmDevice } from './live-kvm.ts';
 import type { Topology } from './types.ts';
 
@@ -31,7 +32,6 @@ export const MODEL_REPORT: KvmReport = {
 };
 
 const SLOTS = 64;
-const SLOT_ID = 2;
 /** KVM_CAP_X2APIC_API: ids of 32 bits. */
 const API_IDS = 1;
 const GENERAL = /^r([a-d]x|[sd]i|[sb]p|ip|flags|\d+)$/;

@@ -17,6 +17,7 @@ import type { Kvm } from '../../kvm/x86.ts';
 import { BOOT_LAYOUT, bootMemory } from '../../machine/boot-state.ts';
 import { createVm } from '../../machine/machine.ts';
 import type { Snapshot, Vm } from '../../machine/vm.ts';
+import * as SLOTS from '../lapic-slots.ts';
 import { type CallerMode, handlerAt, idtLimit, STUB, STUB_IDT, type Stimulus, stub } from '../stub.ts';
 import type { Target } from './target.ts';
 import {
@@ -56,13 +57,14 @@ export interface ModelOptions {
   readonly direct: boolean;
 }
 
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+const { SLOT_ICR, SLOT_ICR2, SLOT_SVR } = SLOTS;
 const MSR_APIC_BASE = 0x1b;
 const MSR_ICR = 0x830;
 const MSR_SELF_IPI = 0x83f;
 const BASE_EXTD = 0x400n;
 const BASE_EN = 0x800n;
 const APIC_PAGE = 0xfee00000;
-const SLOT_SVR = 0xf;
 const SVR_DISABLED = 0xff;
 const NR_CLOCK_PAIRING = 9;
 const NR_MAP_GPA_RANGE = 12;
@@ -73,8 +75,6 @@ const FEW = 16;
 /** TMR and IRR. */
 const LIGHT_FIRST = 0x18;
 const LIGHT_END = 0x28;
-const SLOT_ICR = 0x30;
-const SLOT_ICR2 = 0x31;
 
 const R_RCX = R_RAX + 1;
 const R_RDX = R_RAX + 2;
