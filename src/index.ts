@@ -68,7 +68,7 @@ export {
   type PublishedFigure,
   type PublishedTable,
 } from './lab/ipi-bench/published.ts';
-export { ipiTableCsv, ipiTableSvg } from './lab/ipi-bench/render.ts';
+export { ipiTableCsv, ipiTableSvg, ipiWhatIfSvg } from './lab/ipi-bench/render.ts';
 export { IpiBench, type IpiRound, type RoundCounts, type SenderStep } from './lab/ipi-bench/round.ts';
 export {
   type IpiApic,
@@ -96,5 +96,6 @@ export {
 } from './lab/ipi-bench/table.ts';
 export { type RoundTime, roundTime } from './lab/ipi-bench/time.ts';
 export { type IpiCrossover, type IpiWhatIf, ipiWhatIf, type PvRange, WHAT_IFS } from './lab/ipi-bench/what-if.ts';
+export { pngRenderer } from './lab/png.ts';
 // Traces as files of other tools.
 export { encodeTrace, TRACE_FORMATS, type TraceFormat, traceFormat } from './trace/trace-file.ts';

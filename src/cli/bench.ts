@@ -14,9 +14,11 @@ import {
   ipiTableCsv,
   ipiTableSvg,
   ipiWhatIf,
+  ipiWhatIfSvg,
   KvmscopeError,
   PUBLISHED_SAVING,
   type PvRange,
+  pngRenderer,
 } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { count, flow, words } from '../trace/text.ts';
@@ -38,7 +40,7 @@ export interface BenchFlags {
   readonly speed?: boolean;
   readonly json?: boolean;
   readonly csv?: boolean;
-  readonly svg?: string;
+  readonly chart?: string;
 }
 
 const NAME = 29;
@@ -218,25 +220,35 @@ async function* speedLines(table: IpiTable, { paint }: Output): AsyncGenerator<s
   }
 }
 
-function writeChart(path: string | undefined, table: IpiTable): void {
-  if (path === undefined) return;
-  try {
-    writeFileSync(path, ipiTableSvg(table));
-  } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-    throw new KvmscopeError('usage', `--svg: '${path}' cannot be written (${why})`);
+/** What writes the chart to `path`, in the format that the ending of its name asks for. Known before anything is played. */
+async function chartWriter(path: string | undefined): Promise<(svg: () => string) => void> {
+  if (path === undefined) return () => {};
+  if (!/\.(svg|png)$/.test(path)) {
+    const message = `--chart: '${path}': the ending decides the format; it must be .svg or .png`;
+    throw new KvmscopeError('usage', message);
   }
+  const encode = path.endsWith('.png') ? await pngRenderer() : (svg: string) => svg;
+  return (svg) => {
+    const data = encode(svg());
+    try {
+      writeFileSync(path, data);
+    } catch (error) {
+      const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
+      throw new KvmscopeError('usage', `--chart: '${path}' cannot be written (${why})`);
+    }
+  };
 }
 
 export async function benchCommand(what: string, flags: BenchFlags, output: Output): Promise<number> {
   if (what !== 'ipi') throw new KvmscopeError('usage', `there is no benchmark "${what}"; there is: ipi`);
-  const { vcpus, rounds, mode: modes, rows, kvm, vendor, apicv, avic, seed, whatIf, json, csv, svg } = flags;
+  const { vcpus, rounds, mode: modes, rows, kvm, vendor, apicv, avic, seed, whatIf, json, csv } = flags;
   const options: IpiTableOptions = Object.fromEntries(
     Object.entries({ vcpus, rounds, modes, rows, kvm, vendor, apicv, avic, seed }).filter(([, v]) => v !== undefined),
   );
+  const writeChart = await chartWriter(flags.chart);
   if (whatIf !== undefined) {
     const result = await ipiWhatIf(whatIf, options);
-    writeChart(svg, result.changed);
+    writeChart(() => ipiWhatIfSvg(result));
     if (csv) output.out(ipiTableCsv(result.changed));
     else if (json) {
       const { changes, notes, crossovers } = result;
@@ -246,7 +258,7 @@ export async function benchCommand(what: string, flags: BenchFlags, output: Outp
     return EXIT_OK;
   }
   const table = await ipiTable(options);
-  writeChart(svg, table);
+  writeChart(() => ipiTableSvg(table));
   if (csv) output.out(ipiTableCsv(table));
   else if (json) output.out(document('bench', true, { benchmark: what, ...tableToJson(table) }));
   else {

@@ -242,7 +242,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .option('--costs', 'list the costs and where they come from')
     .option('--speed', 'measure how many rounds a second are simulated')
     .addOption(new Option('--csv', 'print the table as CSV').conflicts('json'))
-    .option('--svg <file>', 'write a chart')
+    .option('--chart <file>', 'write a chart too, by its ending: .svg or .png')
     .addOption(json)
     .action((name: string, options) =>
       run(async (out) => (await import('./bench.ts')).benchCommand(name, options, out)),

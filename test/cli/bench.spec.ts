@@ -75,14 +75,42 @@ describe('bench ipi', () => {
     expect(stdout).toMatch(/^ {10}then {6}against vanilla: never pays \(at 3: [\d.]+ % longer\)$/m);
   });
 
-  it('--csv and --svg', async () => {
+  it('--csv and --chart: a bar for each figure, with its series in the legend', async () => {
     const path = temporaryFile('chart.svg', '');
-    const { stdout } = await bench(...SMALL, '--csv', '--svg', path);
+    const { stdout } = await bench(...SMALL, '--csv', '--chart', path);
     expect(stdout.trimEnd().split('\n')).toHaveLength(4);
     const svg = readFileSync(path, 'utf8');
     expect(svg).toMatch(/^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /);
-    expect(svg).toContain('<title>One broadcast to 3 of 4 vCPUs</title>');
+    expect(svg).toContain('<title>Time of one broadcast to 3 of 4 vCPUs</title>');
     expect(svg.match(/modelled<\/title>/g)).toHaveLength(3);
+    expect(svg).toContain('>modelled, unpublished</text>');
+    expect(svg).not.toContain('>published</text>');
+  });
+
+  it('--chart of rows that are no broadcasts shows these, in nanoseconds', async () => {
+    const path = temporaryFile('normal.svg', '');
+    await bench('ipi', '--rounds', '1', '--rows', 'cluster vanilla normal', '--chart', path);
+    const svg = readFileSync(path, 'utf8');
+    expect(svg).toContain('<title>Time of one round</title>');
+    expect([...svg.matchAll(/class="n">([\d,]+)<\/text>/g)].map(([, value]) => value)).toEqual(['0', '2,513', '2,513']);
+  });
+
+  it('--chart with --what-if shows both sides', async () => {
+    const path = temporaryFile('what-if.svg', '');
+    await bench(...SMALL, '--what-if', 'exit.vmcall=900', '--chart', path);
+    const svg = readFileSync(path, 'utf8');
+    expect(svg).toContain('<title>Time of one broadcast to 3 of 4 vCPUs, and if exit.vmcall=900</title>');
+    expect(svg.match(/: as it is<\/title>/g)).toHaveLength(3);
+    expect(svg.match(/: then<\/title>/g)).toHaveLength(3);
+  });
+
+  it('--chart FILE.png has the pixels of the SVG twice as dense, with text whatever fonts the machine has', async () => {
+    const path = temporaryFile('chart.png', '');
+    const { status, stderr } = await bench(...SMALL, '--chart', path);
+    expect([status, stderr]).toEqual([0, '']);
+    const png = readFileSync(path);
+    expect(png.subarray(0, 8)).toEqual(Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'));
+    expect([png.readUInt32BE(16), png.readUInt32BE(20)]).toEqual([1720, 316]);
   });
 
   it.each<[string[], RegExp]>([
@@ -92,7 +120,11 @@ describe('bench ipi', () => {
     [['ipi', '--vcpus', '1'], /^kvmscope: vcpus must be a whole number from 2 to 255, not 1\n$/],
     [['ipi', '--what-if', 'walk'], /^kvmscope: there is no "walk" to change; /],
     [['ipi', '--csv', '--json'], /^kvmscope: option '--csv' cannot be used with option '--json'\n$/],
-    [[...SMALL, '--svg', join('/nowhere', 'chart.svg')], /^kvmscope: --svg: '.*' cannot be written \(ENOENT\)\n$/],
+    [[...SMALL, '--chart', join('/nowhere', 'chart.svg')], /^kvmscope: --chart: '.*' cannot be written \(ENOENT\)\n$/],
+    [
+      [...SMALL, '--chart', 'chart.jpg'],
+      /^kvmscope: --chart: 'chart\.jpg': the ending decides the format; it must be \.svg or \.png\n$/,
+    ],
   ])('%j is one clear line and exit code 2', async (args, message) => {
     const { status, stdout, stderr } = await bench(...args);
     expect(stderr).toMatch(message);

@@ -311,7 +311,7 @@ describe('rows and formats', () => {
     );
   });
 
-  it('the chart that the README shows is the one of this table (npx kvmscope bench ipi --svg guest/bench/ipi/ipi-tables.svg)', () => {
+  it('the chart that the README shows is the one of this table (npx kvmscope bench ipi --chart guest/bench/ipi/ipi-tables.svg)', () => {
     const path = new URL('../../../guest/bench/ipi/ipi-tables.svg', import.meta.url);
     expect(readFileSync(path, 'utf8')).toBe(ipiTableSvg(table));
   });
