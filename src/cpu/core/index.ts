@@ -88,7 +88,7 @@ export { arenaBase, codeMapBase, dropsBase, recordOf, setHeat, tierBase } from '
 export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
 export { execute, productFlags, stepsLeft } from './exec';
 export { condition, setFlagBits, settle } from './flags';
-export { fillTlb } from './mmu';
+export { fillTlb, pageCachesBase } from './mmu';
 export { flushCode, generation } from './code-cache';
 export { pageHash, replaceCode, rewind, unwatch, watch } from './snapshot';
 /** The host is about to write guest RAM, or has just done so while there is no snapshot. */

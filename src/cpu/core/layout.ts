@@ -162,6 +162,11 @@ export const R_ST = 256;
 export const STATE_STRIDE = 32768;
 /** Bytes of the TLBs: read, write and execute tables for the supervisor, then for the user; entries of 16 bytes, tag first. */
 export const TLB_BYTES = 24576;
+/**
+ * Pages that compiled code remembers (jit/frame.ts): as many u64, each the linear page or all ones, then as many u32, what to add to a
+ * linear address in it to get the host's.
+ */
+export const PAGE_CACHES = 16;
 /** Bits of a TLB tag that hold the version (S_TLB_VERSION). */
 export const TLB_VERSION_MASK = 0x7ff;
 

@@ -11,7 +11,7 @@ import {
   AC, alignmentChecked, dataWatched, liveVersion, suspendChecks,
 } from './state';
 import {
-  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
+  EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CACHES, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
   S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
@@ -266,6 +266,12 @@ export function translateData(linear: u64, write: bool, base: usize): bool {
   return true;
 }
 
+/** The pages that compiled code remembers. */
+const pageCaches: usize = memory.data(PAGE_CACHES * 12, 16);
+export function pageCachesBase(): u32 {
+  return <u32>pageCaches;
+}
+
 /**
  * For compiled code that has missed: does what the access of `size` bytes would do to the TLB. True if it now hits, and the access is
  * done by the caller; otherwise nothing has happened that the interpreter, which has to do it, would not do again.
@@ -275,6 +281,8 @@ export function fillTlb(linear: u64, size: i32, write: bool): bool {
   if (longMode ? !isCanonical(linear) : linear > 0xffffffff) return false;
   const good = translateData(linear, write, tlb) && brk == 0;
   clearBrk();
+  // What came in may have taken the place of another page.
+  memory.fill(pageCaches, 0xff, PAGE_CACHES * 8);
   return good && hit(entryOf(tlb, write ? TLB_WRITE : TLB_READ, linear), linear, size);
 }
 

@@ -5,7 +5,7 @@
 import * as L from '../core/layout.ts';
 import * as R from '../core/record.ts';
 import type { Insn, Region } from './region.ts';
-import { Body, VOID, W } from './wasm.ts';
+import { Body, V, VOID, W } from './wasm.ts';
 
 /** Imports of a module of compiled functions, in their order. */
 export const FUNCTIONS = ['execute', 'condition', 'settle', 'productFlags', 'setFlagBits', 'fillTlb'] as const;
@@ -78,11 +78,18 @@ export interface Mode {
    * made, costs: registers move to the stack for it.
    */
   readonly fills: boolean;
+  /** Address of the pages that compiled code remembers (layout.PAGE_CACHES). */
+  readonly caches: number;
 }
 
+/**
+ * The last page of an address expression. In memory and not in locals: many of those, alive all through a loop, take the registers of the
+ * guest's.
+ */
 export interface Cache {
-  readonly write: boolean;
+  /** Address of the u64 that holds the linear page, or all ones. */
   readonly page: number;
+  /** Address of the u32 to add to a linear address. */
   readonly add: number;
 }
 
@@ -117,13 +124,13 @@ export class Frame {
   /** Registers whose locals are used and those written: complete after the first pass. */
   protected readonly used = new Set<number>();
   protected readonly written = new Set<number>();
-  protected readonly cacheKeys = new Map<string, number>();
+  /** Caches by what they are for. */
+  protected readonly caches = new Map<string, Cache>();
   protected flatRead = 0;
   protected flatWrite = 0;
   protected stackUsed = false;
   /** Locals by register, set for the second pass. */
   protected registers: number[] = [];
-  protected caches: Cache[] = [];
   /** Locals: steps left, the flags' operation (K), what is returned, the TLB and an entry of it, two scratch words, the loop selector. */
   protected n = 0;
   protected k = 0;
@@ -193,10 +200,11 @@ export class Frame {
 
   protected forgetPages(): void {
     const b = this.body;
-    // Nothing that #page() compares with has this bit.
-    for (const cache of this.caches) {
-      b.i64(0x800);
-      b.set(cache.page);
+    // Two at a time. Nothing that page() compares with is all ones.
+    for (let i = 0; i < this.caches.size; i += 2) {
+      b.i32(0);
+      b.ones128();
+      b.memory128(V.store, this.mode.caches + i * 8);
     }
   }
 

@@ -1,17 +1,15 @@
 /** Addresses, the TLB lookup in front of an access, loads, stores and the stack. */
 import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
-import { type Cache, D, F_FILL_TLB, Frame, LINEAR, STATE, slot, VERSION } from './frame.ts';
+import { type Cache, F_FILL_TLB, Frame, LINEAR, STATE, slot, VERSION } from './frame.ts';
 import type { Insn } from './region.ts';
 import { VOID, W } from './wasm.ts';
 
 const TLB_TABLE = L.TLB_BYTES / 6;
-/** Caches of pages in one function. */
-const MAX_CACHES = 10;
 
 export class MemoryAccess extends Frame {
-  #readCache: Cache | undefined;
-  protected writeCache: Cache | undefined;
+  #readCache!: Cache;
+  protected writeCache!: Cache;
 
   /** Pushes the effective address (with the FS or GS base), not yet truncated outside 64-bit mode. */
   protected effective(insn: Insn): void {
@@ -58,32 +56,34 @@ export class MemoryAccess extends Frame {
     }
   }
 
-  protected cache(kind: 'R' | 'W', base: number, index: number, disp: number): Cache | undefined {
+  protected cache(kind: 'R' | 'W', base: number, index: number, disp: number): Cache {
     let key = `${kind}${base},${index},${base === L.R_ZERO || base === L.R_RIP || index !== L.R_ZERO ? disp >> 12 : 0}`;
-    if (!this.cacheKeys.has(key)) {
-      if (this.cacheKeys.size >= MAX_CACHES) key = `${kind}*`;
-      if (!this.cacheKeys.has(key)) this.cacheKeys.set(key, this.cacheKeys.size);
+    // The last two are for what is too much.
+    if (!this.caches.has(key) && this.caches.size >= L.PAGE_CACHES - 2) key = `${kind}*`;
+    let cache = this.caches.get(key);
+    if (cache === undefined) {
+      const n = this.caches.size;
+      cache = { page: this.mode.caches + n * 8, add: this.mode.caches + L.PAGE_CACHES * 8 + n * 4 };
+      this.caches.set(key, cache);
     }
-    return this.caches[this.cacheKeys.get(key)!];
+    return cache;
   }
 
   /** Makes `cache` describe the page of an access at LINEAR, or leaves for the interpreter. */
-  protected page(cache: Cache | undefined, bytes: number, write: boolean): void {
+  protected page({ page, add }: Cache, bytes: number, write: boolean): void {
     const b = this.body;
-    // The first pass does not know the caches yet.
-    const page = cache?.page ?? D;
-    const add = cache?.add ?? this.u0;
     const table = (write ? TLB_TABLE : 0) | 0;
     b.get(LINEAR);
     b.i64(-4096 + bytes - 1);
     b.op(W.i64_and);
-    b.get(page);
+    b.i32(0);
+    b.memory(W.i64_load, page);
     b.op(W.i64_ne, W.if, VOID);
     this.depth++;
     b.get(LINEAR);
     b.i64(8);
     b.op(W.i64_shr_u, W.i32_wrap_i64);
-    b.i32(0xff0);
+    b.i32(TLB_TABLE - 16);
     b.op(W.i32_and);
     b.get(this.tlb);
     b.op(W.i32_add);
@@ -107,17 +107,17 @@ export class MemoryAccess extends Frame {
       b.call(F_FILL_TLB);
       b.op(W.i32_eqz);
       this.retryIf();
-      // What came in may have taken the place of another page.
-      this.forgetPages();
       this.end();
     } else this.retryIf();
+    b.i32(0);
     b.get(LINEAR);
     b.i64(-4096);
     b.op(W.i64_and);
-    b.set(page);
+    b.memory(W.i64_store, page);
+    b.i32(0);
     b.get(this.entry32);
     b.memory(W.i32_load, table + 8);
-    b.set(add);
+    b.memory(W.i32_store, add);
     this.end();
   }
 
@@ -145,15 +145,16 @@ export class MemoryAccess extends Frame {
   }
 
   /** Pushes the host address of LINEAR. */
-  protected host(cache: Cache | undefined): void {
+  protected host({ add }: Cache): void {
     const b = this.body;
     b.get(LINEAR);
     b.op(W.i32_wrap_i64);
-    b.get(cache?.add ?? this.u0);
+    b.i32(0);
+    b.memory(W.i32_load, add);
     b.op(W.i32_add);
   }
 
-  protected loadAt(size: number, cache: Cache | undefined): void {
+  protected loadAt(size: number, cache: Cache): void {
     this.host(cache);
     this.body.memory([W.i32_load8_u, W.i32_load16_u, W.i32_load, W.i64_load][size], 0);
   }

@@ -40,6 +40,7 @@ export interface TierCore {
   arenaBase(): number;
   tierBase(): number;
   dropsBase(): number;
+  pageCachesBase(): number;
   flushCode(): void;
 }
 
@@ -209,6 +210,7 @@ export class Tier {
       flatWrite: core.flatWrite.value,
       fullStack: code === 2 || core.stackMask.value === 0xffffffffn,
       fills,
+      caches: core.pageCachesBase() >>> 0,
     };
   }
 

@@ -74,7 +74,7 @@ export class Translator extends Instructions {
     result.u32(2);
     result.u32(this.n - BASE);
     result.u8(I64);
-    result.u32(this.caches.length + 8);
+    result.u32(8);
     result.u8(I32);
     result.append(this.body);
     return result;
@@ -91,7 +91,6 @@ export class Translator extends Instructions {
     this.registers = [];
     for (const r of [...this.used].sort((a, b) => a - b)) this.registers[r] = next++;
     if (this.used.size === 0) for (let r = 0; r < 16; r++) this.registers[r] = next++;
-    const pages = [...this.cacheKeys].map(([key]) => ({ write: key[0] === 'W', page: next++ }));
     this.n = next++;
     this.k = next++;
     this.code = next++;
@@ -100,7 +99,6 @@ export class Translator extends Instructions {
     this.u0 = next++;
     this.u1 = next++;
     this.select = next++;
-    this.caches = pages.map((cache) => ({ ...cache, add: next++ }));
   }
 
   /** Finds where the flags are at each block's start. */

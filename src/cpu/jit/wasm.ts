@@ -98,6 +98,9 @@ export const W = {
   i64_extend32_s: 0xc4,
 } as const;
 
+/** Opcodes behind the prefix 0xfd, of 128-bit vectors. */
+export const V = { store: 0x0b, const: 0x0c } as const;
+
 /** A growing run of bytes. */
 export class Bytes {
   data = new Uint8Array(4096);
@@ -212,6 +215,14 @@ export class Body extends Bytes {
   call(index: number): void {
     this.u8(W.call);
     this.u32(index);
+  }
+  ones128(): void {
+    this.op(0xfd, V.const);
+    for (let i = 0; i < 16; i++) this.u8(0xff);
+  }
+  memory128(op: number, offset: number): void {
+    this.u8(0xfd);
+    this.memory(op, offset);
   }
   /** A load or store without a promise of alignment. */
   memory(op: number, offset: number): void {
