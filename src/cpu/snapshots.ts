@@ -54,7 +54,7 @@ export class Snapshots {
   readonly #staging: Uint8Array;
   /** By vCPU: slots and TLBs of the state block. */
   readonly #slots: readonly Uint32Array[];
-  readonly #tlbs: readonly Uint32Array[];
+  readonly #tlbs: readonly Tlbs[];
   #base: Snapshot | null = null;
   /** Frames written since `#base` and what they held, the first `#written` entries. */
   readonly #frames: number[] = [];
@@ -70,7 +70,7 @@ export class Snapshots {
     this.#attributes = new Uint8Array(buffer, core.pageAttributes() >>> 0, memory.length / PAGE);
     this.#staging = new Uint8Array(buffer, core.stagingPage() >>> 0, PAGE);
     this.#slots = each((index) => new Uint32Array(buffer, block(index), L.S_SLOTS * 2));
-    this.#tlbs = each((index) => new Uint32Array(buffer, block(index) + L.S_SLOTS * 8, L.TLB_BYTES / 4));
+    this.#tlbs = each((index) => new Tlbs(buffer, block(index)));
   }
 
   take(): Snapshot {
@@ -81,7 +81,7 @@ export class Snapshots {
     this.#written = 0;
     this.#core.watch();
     const slots = this.#slots.map((all) => all.slice());
-    const translations = this.#tlbs.map((tlb, index) => liveEntries(tlb, slots[index][L.S_TLB_VERSION * 2]));
+    const translations = this.#tlbs.map((tlbs, index) => tlbs.live(slots[index][L.S_TLB_VERSION * 2]));
     const snapshot = new Snapshot(this, slots, translations);
     this.#base = snapshot;
     if (before !== null) {
@@ -169,11 +169,7 @@ export class Snapshots {
       this.#base = next;
       this.prune(from);
     }
-    for (const [index, tlb] of this.#tlbs.entries()) {
-      tlb.fill(0);
-      const entries = target.translations[index];
-      for (let at = 0; at < entries.length; at += 5) tlb.set(entries.subarray(at + 1, at + 5), entries[at]);
-    }
+    for (const [index, tlbs] of this.#tlbs.entries()) tlbs.replace(target.translations[index]);
   }
 
   /** From `#base` to `target`, both included, not by way of `without`; empty if there is no way. */
@@ -220,11 +216,46 @@ export class Snapshots {
   }
 }
 
-/** Entries of the version in force: index of the first word, then the four words, for each. */
-function liveEntries(tlb: Uint32Array, version: number): Uint32Array {
-  const found: number[] = [];
-  for (let at = 0; at < tlb.length; at += 4) {
-    if ((tlb[at] & L.TLB_VERSION_MASK) === version) found.push(at, tlb[at], tlb[at + 1], tlb[at + 2], tlb[at + 3]);
+const PART = L.TLB_PART / 4;
+const PARTS = L.TLB_BYTES / L.TLB_PART;
+
+/** The TLBs of a vCPU, as words. */
+class Tlbs {
+  readonly #words: Uint32Array;
+  /** Parts of the TLBs that hold entries: core/layout.ts, TLB_FILLED. */
+  readonly #filled: Uint32Array;
+
+  constructor(buffer: ArrayBuffer, block: number) {
+    this.#words = new Uint32Array(buffer, block + L.S_SLOTS * 8, L.TLB_BYTES / 4);
+    this.#filled = new Uint32Array(buffer, block + L.TLB_FILLED, 2);
   }
-  return Uint32Array.from(found);
+
+  /** Entries of the version in force: index of the first word, then the four words, for each. */
+  live(version: number): Uint32Array {
+    const tlb = this.#words;
+    const found: number[] = [];
+    for (let part = 0; part < PARTS; part++) {
+      if (!this.#has(part)) continue;
+      for (let at = part * PART; at < (part + 1) * PART; at += 4) {
+        if ((tlb[at] & L.TLB_VERSION_MASK) === version) found.push(at, tlb[at], tlb[at + 1], tlb[at + 2], tlb[at + 3]);
+      }
+    }
+    return Uint32Array.from(found);
+  }
+
+  replace(entries: Uint32Array): void {
+    for (let part = 0; part < PARTS; part++) {
+      if (this.#has(part)) this.#words.fill(0, part * PART, (part + 1) * PART);
+    }
+    this.#filled.fill(0);
+    for (let at = 0; at < entries.length; at += 5) {
+      const part = Math.floor(entries[at] / PART);
+      this.#filled[part >> 5] |= 1 << (part & 31);
+      this.#words.set(entries.subarray(at + 1, at + 5), entries[at]);
+    }
+  }
+
+  #has(part: number): boolean {
+    return ((this.#filled[part >> 5] >>> (part & 31)) & 1) !== 0;
+  }
 }

@@ -159,9 +159,15 @@ export const S_SLOTS = 256;
 export const R_ST = 256;
 
 /** Bytes from one vCPU's state block to the next: slots, then TLBs. */
-export const STATE_STRIDE = 32768;
-/** Bytes of the TLBs: read, write and execute tables for the supervisor, then for the user; entries of 16 bytes, tag first. */
-export const TLB_BYTES = 24576;
+export const STATE_STRIDE = 0x31000;
+/**
+ * Bytes of the TLBs: read, write and execute tables of 2,048 entries for the supervisor, then for the user; entries of 16 bytes, tag
+ * first. Pages of the host that no entry is in stay untouched, by snapshots too.
+ */
+export const TLB_BYTES = 0x30000;
+/** Byte offset in the state block of a u64 whose bit n says that some entry of the n-th TLB_PART bytes of the TLBs was ever filled. */
+export const TLB_FILLED = S_SLOTS * 8 + TLB_BYTES;
+export const TLB_PART = 4096;
 /**
  * Pages that compiled code remembers (jit/frame.ts): as many u64, each the linear page or all ones, then as many u32, what to add to a
  * linear address in it to get the host's.

@@ -8,11 +8,11 @@ import {
   BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMAP, CR4_SMEP, FLAG_AC, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
   TLB_PRIVILEGE, TLB_READ, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, isCanonical, leave,
   leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
-  AC, alignmentChecked, dataWatched, liveVersion, suspendChecks,
+  AC, alignmentChecked, dataWatched, liveVersion, nextWritePart, suspendChecks,
 } from './state';
 import {
   EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CACHES, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
-  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN,
+  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN, TLB_FILLED, TLB_PART,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
@@ -212,6 +212,8 @@ export function fill(base: usize, table: usize, linear: u64, address: u64): usiz
     if (load<u8>(pageAttr + frame) & PAGE_CODE) tag |= TAG_WATCHED;
   }
   logEntry(entry);
+  const part = (<u64>1) << <u64>((entry - st - TLB_BASE) / TLB_PART);
+  store<u64>(st + TLB_FILLED, load<u64>(st + TLB_FILLED) | part);
   store<u64>(entry, tag);
   store<u32>(entry, <u32>(ramBase + (<usize>address & ~0xfff)) - <u32>(linear & PAGE_MASK), 8);
   store<u32>(entry, frame, 12);
@@ -242,10 +244,8 @@ function looked(entry: usize): void {
 
 /** Watches all write translations of a page frame in a vCPU's TLB: the page has become code. */
 export function watchWrites(block: usize, frame: u32): void {
-  for (let p: usize = 0; p < 2; p++) {
-    const table = block + TLB_BASE + p * TLB_PRIVILEGE + TLB_WRITE;
-    for (let i: usize = 0; i < TLB_ENTRIES; i++) {
-      const entry = table + (i << 4);
+  for (let part = nextWritePart(block, 0); part != 0; part = nextWritePart(block, part + TLB_PART)) {
+    for (let entry = part; entry < part + TLB_PART; entry += 16) {
       if (load<u32>(entry, 12) == frame) store<u64>(entry, load<u64>(entry) | TAG_WATCHED);
     }
   }

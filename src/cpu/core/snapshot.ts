@@ -2,8 +2,8 @@
 // a snapshot every change of an entry is logged, so that a restore puts them back exactly; otherwise a guest that lives with stale
 // translations would not run alike twice.
 
-import { PAGE_CLEAN, STATE_STRIDE, TLB_BYTES } from './layout';
-import { TLB_BASE, TLB_ENTRIES, TLB_PRIVILEGE, TLB_WRITE } from './state';
+import { PAGE_CLEAN, STATE_STRIDE, TLB_PART } from './layout';
+import { nextWritePart } from './state';
 import { pageAttr, ramBase, snapshotBase, stateBase, vcpuCount } from './memory';
 import { codeWritten } from './code-cache';
 
@@ -56,9 +56,9 @@ export function abandonLog(): void {
 export function watch(): void {
   logged = 0;
   for (let i = 0; i < vcpuCount; i++) {
-    for (let p: usize = 0; p < 2; p++) {
-      const table = stateBase + <usize>i * STATE_STRIDE + TLB_BASE + p * TLB_PRIVILEGE + TLB_WRITE;
-      for (let entry = table; entry < table + TLB_ENTRIES * 16; entry += 16) store<u64>(entry, load<u64>(entry) | TAG_WATCHED);
+    const block = stateBase + <usize>i * STATE_STRIDE;
+    for (let part = nextWritePart(block, 0); part != 0; part = nextWritePart(block, part + TLB_PART)) {
+      for (let entry = part; entry < part + TLB_PART; entry += 16) store<u64>(entry, load<u64>(entry) | TAG_WATCHED);
     }
   }
 }

@@ -5,7 +5,7 @@ import {
   R_RFLAGS, R_CR0, R_DR7, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
   S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, S_MAXLINADDR, S_SMAP_OPEN, R_CR4, EXIT_BUDGET,
   EXIT_ACCESS, EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, EXIT_RETRY, EXIT_STOP, TLB_BYTES,
-  TLB_VERSION_MASK,
+  TLB_FILLED, TLB_PART, TLB_VERSION_MASK,
 } from './layout';
 import { abandonLog } from './snapshot';
 
@@ -162,6 +162,17 @@ export const TLB_EXEC: usize = TLB_TABLE * 2;
 /** Offset of the supervisor tables in the state block; the user tables follow. */
 export const TLB_BASE: usize = (<usize>S_SLOTS) * 8;
 export const TLB_PRIVILEGE: usize = TLB_TABLE * 3;
+/** Bits of TLB_FILLED that stand for write tables. */
+const TABLE_PARTS: u64 = ((<u64>1) << (TLB_TABLE / TLB_PART)) - 1;
+const WRITE_PARTS: u64 = (TABLE_PARTS << (TLB_WRITE / TLB_PART)) | (TABLE_PARTS << ((TLB_PRIVILEGE + TLB_WRITE) / TLB_PART));
+
+/** The first part of a vCPU's write tables, from address `from` (0: their start) on, that entries were filled in; 0 if there is none. */
+export function nextWritePart(block: usize, from: usize): usize {
+  const tables = block + TLB_BASE;
+  const behind: u64 = from == 0 ? 0 : (from - tables) / TLB_PART;
+  const parts = load<u64>(block + TLB_FILLED) & WRITE_PARTS & ~(((<u64>1) << behind) - 1);
+  return parts == 0 ? 0 : tables + <usize>ctz(parts) * TLB_PART;
+}
 
 // @ts-ignore: decorator
 @inline export function reg(slot: i32): u64 {
@@ -253,7 +264,9 @@ export function flushTlb(): void {
   setReg(S_SMAP_OPEN, 0);
   liveVersion++;
   if (liveVersion >= NO_VERSION) {
-    memory.fill(st + TLB_BASE, 0, <usize>TLB_BYTES);
+    let parts = load<u64>(st + TLB_FILLED);
+    for (; parts != 0; parts &= parts - 1) memory.fill(st + TLB_BASE + <usize>ctz(parts) * TLB_PART, 0, TLB_PART);
+    store<u64>(st + TLB_FILLED, 0);
     abandonLog();
     liveVersion = 1;
   }
