@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseOptions, wanted } from './options.ts';
+import { checkWords, parseOptions, wanted } from './options.ts';
 
 const parse = (line: string) => parseOptions(line.split(' ').filter((word) => word !== ''));
 
@@ -33,10 +33,26 @@ describe('the options of the benchmark', () => {
     ['--only ,', '--only must list words'],
     ['--readme --only alu', '--readme needs a run of everything, without --only and --engines'],
     ['--readme --engines v86', '--readme needs a run of everything, without --only and --engines'],
+    ['--against test', "--against: 'test' is no checkout of kvmscope"],
     ['--quick', "Unknown option '--quick'"],
     ['quick', "Unexpected argument 'quick'"],
     ['--rounds', "Option '--rounds <value>' argument missing"],
   ])('%s is one clear line', (line, message) => {
     expect(() => parse(line)).toThrow(expect.objectContaining({ code: 'usage', message }));
+  });
+
+  it.each([
+    ['exit', "--only: no measurement has 'exit'; there are: alu, tlb, vmcall"],
+    ['misses,vmcal,vmcalls', `--only: no measurement has 'vmcalls'; did you mean "vmcall"?`],
+  ])('--only %s: a word that is in no name and no title is one clear line', (words, message) => {
+    const all = [
+      { name: 'alu', title: 'ALU loop' },
+      { name: 'tlb', title: 'TLB misses' },
+      { name: 'vmcall', title: '`vmcall`, PV IPI to one' },
+    ];
+    expect(() => checkWords(parse('--only misses,VMCALL'), all)).not.toThrow();
+    expect(() => checkWords(parse(`--only ${words}`), all)).toThrow(
+      expect.objectContaining({ code: 'usage', message }),
+    );
   });
 });

@@ -1,4 +1,6 @@
 /** The command line of the benchmark. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { KvmscopeError } from '../../src/errors.ts';
 import { didYouMean } from '../../src/program/suggest.ts';
@@ -54,8 +56,11 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   if (readme && (values.only !== undefined || values.engines !== undefined)) {
     throw usage('--readme needs a run of everything, without --only and --engines');
   }
-  const { json = false, help = false } = values;
-  return { rounds, engines: [...new Set(engines)], only, json, readme, against: values.against, help };
+  const { json = false, help = false, against } = values;
+  if (against !== undefined && !existsSync(join(against, 'scripts/kvmscope.js'))) {
+    throw usage(`--against: '${against}' is no checkout of kvmscope`);
+  }
+  return { rounds, engines: [...new Set(engines)], only, json, readme, against, help };
 }
 
 function engineName(word: string): EngineName {
@@ -67,3 +72,17 @@ function engineName(word: string): EngineName {
 /** Whether a measurement is wanted. */
 export const wanted = ({ only }: BenchOptions, name: string, title: string): boolean =>
   only.length === 0 || only.some((word) => `${name} ${title}`.toLowerCase().includes(word));
+
+export interface Measurement {
+  readonly name: string;
+  readonly title: string;
+}
+
+/** Throws KvmscopeError('usage') for a word of --only that is in no measurement; `all` are those that the engines can do. */
+export function checkWords(options: BenchOptions, all: readonly Measurement[]): void {
+  const names = all.map(({ name }) => name);
+  for (const word of options.only) {
+    if (all.some(({ name, title }) => wanted({ ...options, only: [word] }, name, title))) continue;
+    throw usage(`--only: no measurement has '${word}'${didYouMean(word, names) || `; there are: ${names.join(', ')}`}`);
+  }
+}

@@ -5,7 +5,7 @@ import { ENGINE_NAMES, type Engine, type EngineName, type Machine } from './engi
 import { ENGINES } from './engines/index.ts';
 import { lapSteps } from './engines/kvmscope.ts';
 import { convert, type Effort, measure, ratio, type Sample, summarize } from './measure.ts';
-import { type BenchOptions, wanted } from './options.ts';
+import { type BenchOptions, checkWords, wanted } from './options.ts';
 import { type Probe, probes, type StartRow } from './start.ts';
 import { assembleWorkload, WORKLOADS, type Workload } from './workloads.ts';
 
@@ -63,11 +63,15 @@ const BY_ITSELF = { round: 0.1, warmUp: 0.3 };
 /** At most so many processes of each kind. */
 const PROCESSES = 5;
 
-/** Measures what is wanted. A workload that fails is named in `failures`, and the others go on. */
+/** Measures what is wanted. Throws KvmscopeError('usage') if a word asks for nothing. A workload that fails is named in `failures`, and the others go on. */
 export async function run(options: BenchOptions, progress: (line: string) => void): Promise<Report> {
   const engines: Engine[] = [];
   for (const name of ENGINE_NAMES) if (options.engines.includes(name)) engines.push(await ENGINES[name]());
   const here = engines.filter(({ missing }) => missing === undefined);
+  const able = ({ name }: Workload): Engine[] => here.filter(({ lacks }) => !(name in lacks));
+  const workloads = WORKLOADS.filter((workload) => able(workload).length > 0);
+  const allProcesses = probes(here, options.against);
+  checkWords(options, [...workloads, ...ALONE, ...allProcesses.flatMap(({ rows }) => rows)]);
   const failures: string[] = [];
   /** The result of a measurement in a list, or nothing. */
   const attempt = async <T>(title: string, take: () => Promise<T>): Promise<T[]> => {
@@ -81,20 +85,18 @@ export async function run(options: BenchOptions, progress: (line: string) => voi
   };
 
   const side: SideRow[] = [];
-  for (const workload of WORKLOADS) {
+  for (const workload of workloads) {
     const { name, title } = workload;
-    const able = here.filter(({ lacks }) => !(name in lacks));
-    if (able.length === 0 || !wanted(options, name, title)) continue;
-    side.push(...(await attempt(title, () => sideBySide(workload, able, { ...SIDE, rounds: options.rounds }))));
+    if (!wanted(options, name, title)) continue;
+    const effort = { ...SIDE, rounds: options.rounds };
+    side.push(...(await attempt(title, () => sideBySide(workload, able(workload), effort))));
   }
   const alone: AloneResult[] = [];
   for (const row of ALONE) {
     if (!wanted(options, row.name, row.title)) continue;
     alone.push(...(await attempt(row.title, () => byItself(row, { ...BY_ITSELF, rounds: options.rounds }))));
   }
-  const processes = probes(here, options.against).filter(({ rows }) =>
-    rows.some(({ name, title }) => wanted(options, name, title)),
-  );
+  const processes = allProcesses.filter(({ rows }) => rows.some(({ name, title }) => wanted(options, name, title)));
   const start: StartResult[] = [];
   if (processes.length > 0) {
     const rounds = Math.min(PROCESSES, options.rounds);
