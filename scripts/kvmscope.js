@@ -3,6 +3,8 @@
 try {
   const { register } = await import('tsx/esm/api');
   register();
+  // Only stack traces need source maps, and reading those of all modules takes time.
+  if (!process.env.KVMSCOPE_DEBUG) process.setSourceMapsEnabled(false);
 } catch (error) {
   if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
   process.stderr.write('kvmscope: dependencies are missing; run npm ci in the checkout first\n');

@@ -1,13 +1,12 @@
 /**
- * The public API but for fuzzing, the IPI micro-benchmark, the machine's own KVM and trace files, which take as long to load as everything
- * here: what a command imports that needs none of them. `index.ts` is all of it.
+ * The part of the public API that makes VMs and runs programs: what a command imports that needs nothing else, since every module takes
+ * its time to load. `index.ts` is all of it.
  */
 
 // What CPUs and KVM are made of.
 export type { Cpu, CpuOptions, CpuState, Vendor } from './cpu/cpu.ts';
 export type { Exit, ExitReason } from './cpu/exit.ts';
 export { FEATURES, type Feature, featureNames } from './cpu/features.ts';
-export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
 export { GENERAL_REGISTERS, REGISTERS, type RegisterInfo, registerById, registerByName } from './cpu/registers.ts';
 export { KvmscopeError, type KvmscopeErrorCode } from './errors.ts';
 export { ERAS, type Era, eraMatches, NEWEST_ERA, resolveEra, SWITCHES, type SwitchInfo } from './kvm/eras.ts';
@@ -27,19 +26,6 @@ export type {
 } from './kvm/types.ts';
 // Check expectations; run one program or many.
 export { type CheckResult, describeChecks, describeEnd, endText, evaluate, showVectors } from './lab/expect.ts';
-// kvm-unit-tests.
-export {
-  judgeOutput,
-  KUT_EXIT,
-  type KutArch,
-  type KutConfiguration,
-  type KutMachine,
-  type KutResult,
-  machineOf,
-  readUnittests,
-  skipReason,
-  treeArch,
-} from './lab/kut.ts';
 export {
   judge,
   type OpenedProgram,
@@ -48,18 +34,6 @@ export {
   type ProgramOutcome,
   runProgram,
 } from './lab/open.ts';
-export { parseRecording, type RecordedCase, type RecordedVm, type Recording, readRecording } from './lab/recording.ts';
-// Recordings of a real KVM against the model.
-export {
-  findRecordings,
-  type ReplayDifference,
-  type ReplayedFile,
-  type ReplayMismatch,
-  type ReplayOptions,
-  type ReplayReport,
-  replay,
-  replayRecording,
-} from './lab/replay.ts';
 export {
   findPrograms,
   type ProgramReport,

@@ -12,6 +12,7 @@
 
 export * from './base.ts';
 export { type KvmReport, liveKvm } from './cpu/engines/kvm-probe.ts';
+export { MISSING, OPCODES, type OpcodeRow } from './cpu/opcodes.ts';
 export {
   COSTS,
   type CostBasis,
@@ -21,7 +22,7 @@ export {
   DEFAULT_COSTS,
 } from './kvm/cost-model.ts';
 export { DECISIONS, type Decision } from './kvm/decisions.ts';
-export { type CampaignRunner, openCampaign, type RunBlockOptions } from './lab/fuzz/block.ts';
+export type { CampaignRunner, RunBlockOptions } from './lab/fuzz/block.ts';
 // Fuzzing: campaigns in directories, on threads, in shards.
 export {
   type CampaignProgress,
@@ -35,27 +36,19 @@ export { campaignId } from './lab/fuzz/canonical.ts';
 export { type CampaignContents, makeFolder, readCampaignDirectory } from './lab/fuzz/directory.ts';
 export { type LiveCampaign, liveCampaign } from './lab/fuzz/live-kvm.ts';
 export { mergeCampaigns } from './lab/fuzz/merge.ts';
-export {
-  type QueueCampaignOptions,
-  type QueueCampaignReport,
-  type QueueOptions,
-  type QueueWorkerOptions,
-  type QueueWorkerReport,
-  queueCampaign,
-  workQueue,
+export { exploreRaces, openCampaign, queueCampaign, workQueue } from './lab/fuzz/on-use.ts';
+export type {
+  QueueCampaignOptions,
+  QueueCampaignReport,
+  QueueOptions,
+  QueueWorkerOptions,
+  QueueWorkerReport,
 } from './lab/fuzz/queue.ts';
 // Interleavings of vCPUs.
+export { type RaceCampaignOptions, raceCampaign } from './lab/fuzz/race/campaign.ts';
 export type { ExploreStats, Reduction } from './lab/fuzz/race/explore.ts';
 export type { FailureKind } from './lab/fuzz/race/judge.ts';
-export {
-  exploreRaces,
-  type RaceFind,
-  type RaceLimits,
-  type RaceOptions,
-  type RaceProgress,
-  type RaceReport,
-} from './lab/fuzz/race/race.ts';
-export { type RaceCampaignOptions, raceCampaign } from './lab/fuzz/race/runner.ts';
+export type { RaceFind, RaceLimits, RaceOptions, RaceProgress, RaceReport } from './lab/fuzz/race/race.ts';
 export { corpusOf, numberedFinds, type Tally } from './lab/fuzz/tally.ts';
 export { type TopologyWishes, topologiesFor } from './lab/fuzz/topologies.ts';
 export type { BlockResult, Campaign, CampaignKind, Find, Topology } from './lab/fuzz/types.ts';
@@ -96,6 +89,31 @@ export {
 } from './lab/ipi-bench/table.ts';
 export { type RoundTime, roundTime } from './lab/ipi-bench/time.ts';
 export { type IpiCrossover, type IpiWhatIf, ipiWhatIf, type PvRange, WHAT_IFS } from './lab/ipi-bench/what-if.ts';
+// kvm-unit-tests.
+export {
+  judgeOutput,
+  KUT_EXIT,
+  type KutArch,
+  type KutConfiguration,
+  type KutMachine,
+  type KutResult,
+  machineOf,
+  readUnittests,
+  skipReason,
+  treeArch,
+} from './lab/kut.ts';
 export { pngRenderer } from './lab/png.ts';
+export { parseRecording, type RecordedCase, type RecordedVm, type Recording, readRecording } from './lab/recording.ts';
+// Recordings of a real KVM against the model.
+export {
+  findRecordings,
+  type ReplayDifference,
+  type ReplayedFile,
+  type ReplayMismatch,
+  type ReplayOptions,
+  type ReplayReport,
+  replay,
+  replayRecording,
+} from './lab/replay.ts';
 // Traces as files of other tools.
 export { encodeTrace, TRACE_FORMATS, type TraceFormat, traceFormat } from './trace/trace-file.ts';

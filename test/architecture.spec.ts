@@ -98,12 +98,30 @@ describe('imports follow the rooms', () => {
     expect(outside.filter(({ from }) => !isSpec(from)).map(text)).toEqual([]);
   });
 
-  it('what runs programs loads neither fuzzing nor the micro-benchmark nor writers of trace files', () => {
-    const loaded = new Set<string>(['cli/main.ts', 'cli/demo.ts', 'cli/run.ts', 'cli/test.ts']);
+  /** Files that are loaded with these, before anything is called. */
+  function loadedWith(...files: string[]): string[] {
+    const loaded = new Set<string>(files);
     for (const path of loaded)
       for (const { from, to, typeOnly, dynamic } of inside) if (from === path && !typeOnly && !dynamic) loaded.add(to);
+    return [...loaded];
+  }
+
+  it('what runs programs loads nothing else: no fuzzing, micro-benchmark, recordings, tables, trace files, and no PC', () => {
+    const loaded = loadedWith('cli/main.ts', 'cli/demo.ts', 'cli/run.ts', 'cli/test.ts');
     expect(loaded).toContain('machine/machine.ts');
-    expect([...loaded].filter((path) => /^lab\/(fuzz|ipi-bench)\/|trace-file|^index/.test(path))).toEqual([]);
+    const others =
+      /^lab\/(fuzz|ipi-bench|re|kut)|trace-file|^index|^cpu\/(opcodes|jit|engines)|^machine\/board\/(pc|acpi)/;
+    expect(loaded.filter((path) => others.test(path))).toEqual([]);
+  });
+
+  it('the library loads with the first call what runs fuzz cases and interleavings, the PC, and the second tier', () => {
+    const loaded = loadedWith('index.ts');
+    expect(loaded).toContain('lab/fuzz/on-use.ts');
+    const late =
+      /^lab\/fuzz\/(block|generate|shrink|find|queue|race\/(?!campaign))|^machine\/board\/(pc|acpi)|^cpu\/jit/;
+    expect(loaded.filter((path) => late.test(path))).toEqual([]);
+    const needed = packages.filter(({ from, typeOnly, dynamic }) => loaded.includes(from) && !typeOnly && !dynamic);
+    expect(needed.filter(({ to }) => !to.startsWith('node:')).map(text)).toEqual([]);
   });
 
   it('nothing below the command line reaches into it', () => {

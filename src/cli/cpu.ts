@@ -1,5 +1,5 @@
 /** `kvmscope cpu`: the virtual processor, its features by vendor; with --list every instruction form and what is missing. */
-import { FEATURES, type Feature, featureNames, MISSING, OPCODES, type OpcodeRow, type Vendor } from '../base.ts';
+import { FEATURES, type Feature, featureNames, MISSING, OPCODES, type OpcodeRow, type Vendor } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { flow, words } from '../trace/text.ts';
 import { EXIT_OK } from './main.ts';

@@ -1,5 +1,5 @@
 /** The claims page: results of kvm-unit-tests as Markdown. */
-import type { KutResult } from '../base.ts';
+import type { KutResult } from '../index.ts';
 import type { KutRun } from './kut.ts';
 
 /** Failed sub-results that are named. */

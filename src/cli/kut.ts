@@ -16,7 +16,7 @@ import {
   resolveEra,
   skipReason,
   treeArch,
-} from '../base.ts';
+} from '../index.ts';
 import { document } from '../trace/json.ts';
 import { resultsPage } from './kut-page.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';

@@ -1,5 +1,5 @@
 /** `kvmscope replay`: recordings of a real KVM against the model. */
-import { type ReplayDifference, type ReplayedFile, type ReplayMismatch, type ReplayReport, replay } from '../base.ts';
+import { type ReplayDifference, type ReplayedFile, type ReplayMismatch, type ReplayReport, replay } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { count, hex, plural } from '../trace/text.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';

@@ -15,9 +15,8 @@ import { includeReader, loadProgram } from '../program/load.ts';
 import { loadMultiboot, MULTIBOOT_MAGIC } from '../program/multiboot.ts';
 import { didYouMean } from '../program/suggest.ts';
 import { startApic } from './apic-start.ts';
-import { acpiTables } from './board/acpi.ts';
 import { BareBoard } from './board/bare.ts';
-import { PcBoard } from './board/pc.ts';
+import type { PcBoard } from './board/pc.ts';
 import type { Board } from './board/types.ts';
 import {
   BOOT_LAYOUT,
@@ -62,15 +61,20 @@ export interface VmOptions extends MachineOptions {
   readonly cpu?: Cpu;
 }
 
+/** What a PC is made of, loaded with the first of them: most VMs have the bare board. */
+const loadPc = async () => ({ ...(await import('./board/pc.ts')), ...(await import('./board/acpi.ts')) });
+type Pc = Awaited<ReturnType<typeof loadPc>>;
+
 /** Makes a virtual machine. Throws KvmscopeError('usage' or 'memory') for options that make no sense. */
 export async function createVm(options: VmOptions = {}): Promise<Vm> {
   const resolved = resolveOptions(options);
   const { vcpus, memory, vendor } = resolved;
   const shape: CpuOptions = { vcpus, memory, vendor, tier2: resolveTier2(options.tier2) };
+  const pc = resolved.board === 'pc' ? await loadPc() : undefined;
   const given = options.cpu;
   if (given === undefined) {
     const { cpu, fresh } = await acquireEngine(shape, resolved.engine);
-    return new Machine(resolved, cpu, fresh, () => releaseEngine(cpu, resolved.engine));
+    return new Machine(resolved, pc, cpu, fresh, () => releaseEngine(cpu, resolved.engine));
   }
   if (given.vcpuCount !== shape.vcpus || given.memory.length !== shape.memory || given.vendor !== shape.vendor) {
     throw new KvmscopeError(
@@ -79,11 +83,12 @@ export async function createVm(options: VmOptions = {}): Promise<Vm> {
         `the options ask for ${shape.vcpus}, ${shape.memory}, ${shape.vendor}`,
     );
   }
-  return new Machine(resolved, given, false, () => {});
+  return new Machine(resolved, pc, given, false, () => {});
 }
 
 class Machine implements Vm {
   readonly options: ResolvedMachineOptions;
+  readonly #pc: Pc | undefined;
   readonly #cpu: Cpu;
   readonly #release: () => void;
   readonly #recorder: Recorder | undefined;
@@ -105,8 +110,9 @@ class Machine implements Vm {
   readonly #snapshots = new Set<MachineSnapshot>();
   #fingerprint: Fingerprint | undefined;
 
-  constructor(options: ResolvedMachineOptions, cpu: Cpu, fresh: boolean, release: () => void) {
+  constructor(options: ResolvedMachineOptions, pc: Pc | undefined, cpu: Cpu, fresh: boolean, release: () => void) {
     this.options = options;
+    this.#pc = pc;
     this.#pristine = fresh;
     this.#cpu = cpu;
     this.#release = release;
@@ -145,7 +151,7 @@ class Machine implements Vm {
 
   boot(image: Uint8Array, options: BootOptions = {}): void {
     this.#checkAlive();
-    if (this.options.board !== 'pc') {
+    if (this.#pc === undefined) {
       throw new KvmscopeError('usage', "an image is booted on a PC: make the VM with { board: 'pc' }");
     }
     if (!(image instanceof Uint8Array))
@@ -154,7 +160,7 @@ class Machine implements Vm {
     const loaded = loadMultiboot(image, options.name ?? 'image', { ...options, memory: memory.length });
     this.#program = undefined;
     const ids = this.options.apicIds ?? Array.from({ length: this.options.vcpus }, (_, index) => index);
-    const tables = acpiTables(ids);
+    const tables = this.#pc.acpiTables(ids);
     this.#wakingVector = tables.wakingVector;
     this.#kvm = this.#reset(0, [...tables.segments, ...loaded.segments]);
     setMultibootRegisters(this.#cpu.vcpu(0), loaded.entry, MULTIBOOT_MAGIC, loaded.info);
@@ -363,8 +369,8 @@ class Machine implements Vm {
 
   #makeBoard(kvm: Kvm): Board {
     const { options } = this;
-    if (options.board === 'bare') return new BareBoard(this.#console.print);
-    const board = new PcBoard(kvm, options, this.#console.print);
+    if (this.#pc === undefined) return new BareBoard(this.#console.print);
+    const board = new this.#pc.PcBoard(kvm, options, this.#console.print);
     board.firmware();
     return board;
   }

@@ -3,8 +3,8 @@ import { KvmscopeError } from '../../../errors.ts';
 import { openProgram, runProgram } from '../../open.ts';
 import { type CampaignRunner, openCampaign } from '../block.ts';
 import type { BlockResult, Find } from '../types.ts';
+import { type RaceCampaignOptions, raceCampaign } from './campaign.ts';
 import { generateRace, type RaceProgram, raceSource, withoutOp } from './programs.ts';
-import { type RaceCampaignOptions, raceCampaign } from './runner.ts';
 
 const opened: CampaignRunner[] = [];
 afterAll(() => {

@@ -1,56 +1,16 @@
-/** Race campaigns: a case is one generated program and a search through its interleavings. */
-
-import type { Vendor } from '../../../cpu/cpu.ts';
+/** Runs race campaigns: a case is one generated program and a search through its interleavings. */
 import { KvmscopeError } from '../../../errors.ts';
 import { reachedDecisions } from '../../../kvm/decisions.ts';
-import { resolveEra } from '../../../kvm/eras.ts';
 import type { CampaignRunner, RunBlockOptions } from '../block.ts';
-import type { BlockResult, Campaign, Find, Topology } from '../types.ts';
+import type { BlockResult, Campaign, Find } from '../types.ts';
+import { MOST_VCPUS, type RaceCampaignOptions } from './campaign.ts';
 import { generateRace, type RaceProgram, raceSource, withoutOp } from './programs.ts';
-import { type RaceFind, RaceLab, type RaceLimits, type RaceReport } from './race.ts';
-
-/** What a race campaign may be told; everything else is the campaign's own. */
-export interface RaceCampaignOptions extends Pick<RaceLimits, 'bound' | 'maxSteps' | 'reduction' | 'seed'> {
-  readonly kvm?: string;
-  readonly against?: string;
-  readonly vendor?: Vendor;
-  /** Default: topologies of 2 and of 3 vCPUs. */
-  readonly vcpus?: number;
-  /** Executions of each program at most. Default 400. */
-  readonly executions?: number;
-}
+import { type RaceFind, RaceLab, type RaceReport } from './race.ts';
 
 const DEFAULT_EXECUTIONS = 400;
 const DEFAULT_MAX_STEPS = 400;
-const BLOCK_SIZE = 16;
-const MOST_VCPUS = 8;
 /** Different failures of one program after which its search ends. */
 const FINDS_PER_CASE = 3;
-
-/** The campaign of these options, as `runCampaign` and `openCampaign` take it. */
-export function raceCampaign(options: RaceCampaignOptions = {}): Campaign {
-  const { bound, maxSteps, reduction, executions, vendor = 'intel', vcpus, against, seed = 1 } = options;
-  if (vcpus !== undefined && !(Number.isInteger(vcpus) && vcpus >= 2 && vcpus <= MOST_VCPUS)) {
-    throw new KvmscopeError('usage', `generated races have 2 to ${MOST_VCPUS} vCPUs, not ${vcpus}`);
-  }
-  const limits = { bound, maxSteps, reduction, executions };
-  const counts = vcpus === undefined ? [2, 3] : [vcpus];
-  return {
-    kind: 'race',
-    kvm: resolveEra(options.kvm).name,
-    ...(against === undefined ? {} : { against: resolveEra(against).name }),
-    topologies: (['x2apic', 'xapic'] as const).flatMap((apic) => counts.map((count) => topology(vendor, count, apic))),
-    seed,
-    blockSize: BLOCK_SIZE,
-    direct: false,
-    race: Object.fromEntries(Object.entries(limits).filter(([, value]) => value !== undefined)),
-  };
-}
-
-const topology = (vendor: Vendor, vcpus: number, apic: 'x2apic' | 'xapic'): Topology => ({
-  ...{ vendor, vcpus, apic, mode: 'long64', cpl: 0, aps: 'halted' },
-  ...{ x2apicApi: 0, vectorHashing: true, enforcePvFeatures: false },
-});
 
 /** Sets up the VMs of a race campaign. */
 export async function openRaceCampaign(campaign: Campaign): Promise<CampaignRunner> {
