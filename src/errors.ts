@@ -24,3 +24,7 @@ export class KvmscopeError extends Error {
     this.code = code;
   }
 }
+
+/** A file that `npm run prepare` makes is not there. */
+export const notBuilt = (file: string): KvmscopeError =>
+  new KvmscopeError('build', `${file} is missing: run \`npm run prepare\` to build the CPU core`);

@@ -3,7 +3,7 @@
  * One instance holds all vCPUs and the guest RAM in one wasm memory; switching vCPU is switching a state block.
  */
 import { readFileSync } from 'node:fs';
-import { KvmscopeError } from '../errors.ts';
+import { KvmscopeError, notBuilt } from '../errors.ts';
 import * as L from './core/layout.ts';
 import {
   type Cpu,
@@ -49,7 +49,7 @@ export function coreModule(): WebAssembly.Module {
   try {
     bytes = readFileSync(new URL('../../build/core.wasm', import.meta.url));
   } catch {
-    throw new KvmscopeError('build', 'build/core.wasm is missing: run `npm run prepare` to build the CPU core');
+    throw notBuilt('build/core.wasm');
   }
   module = new WebAssembly.Module(bytes);
   return module;

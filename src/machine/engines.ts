@@ -3,6 +3,7 @@
  * instead of being made anew; `Machine` wipes RAM and registers before it uses one.
  */
 import { type Cpu, type CpuOptions, defaultTier2, type EngineKind, UNICORN_MAX_MEMORY } from '../cpu/cpu.ts';
+import { notBuilt } from '../errors.ts';
 
 /** Idle engines that are kept, over all shapes, and the RAM they may hold together. */
 const IDLE_LIMIT = 8;
@@ -26,9 +27,19 @@ export function engineLacks(kind: EngineKind, options: CpuOptions): string | und
   return undefined;
 }
 
+/** Loads what executes guest code with its second tier, whose opcode numbers are generated with the core. */
+async function loadCore() {
+  try {
+    return await import('../cpu/wasm-cpu.ts');
+  } catch (error) {
+    const [, file] = /\b(src\/cpu\/core\/\w+\.generated\.ts)/.exec((error as Error).message) ?? [];
+    throw file === undefined ? error : notBuilt(file);
+  }
+}
+
 /** How to make an engine of each kind; its module is loaded at the first use. */
 const MAKERS: Readonly<Record<EngineKind, (options: CpuOptions) => Promise<Cpu>>> = {
-  core: async (options) => (await import('../cpu/wasm-cpu.ts')).WasmCpu.create(options),
+  core: async (options) => (await loadCore()).WasmCpu.create(options),
   unicorn: async (options) => (await import('../cpu/engines/unicorn.ts')).UnicornCpu.create(options),
 };
 
