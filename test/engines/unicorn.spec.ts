@@ -141,6 +141,12 @@ const HANDOVER: readonly {
     what: 'straight code longer than the translator survives',
     source: `.rept 600\n add [0x3000], eax\n inc eax\n .endr\n hlt`,
   },
+  {
+    what: 'a loop behind more system instructions than a block may have, which is not cut',
+    source:
+      '.rept 7\n rdtsc\n .endr\n mov ecx, 100\n 1: add [0x3000], eax\n inc eax\n inc eax\n dec ecx\n jnz 1b\n hlt',
+    executed: 1 + 100 * 5,
+  },
   { what: 'code that runs into empty RAM', source: 'mov eax, 0x3000\n jmp 0x8000' },
   { what: 'an access outside RAM', source: 'mov eax, 0xfee00000\n mov ebx, [rax + 0x30]\n inc ebx\n hlt' },
   {

@@ -781,6 +781,8 @@ export class UnicornCpu implements Cpu {
     this.ahead.add(start);
     const mask = this.bits === 64 ? 0xffff_ffff_ffff_ffffn : 0xffff_ffffn;
     let weight = 0;
+    /** The last instruction for the system side: Unicorn stops there anyhow, elsewhere a cut costs a burst whenever control passes. */
+    let system: bigint | undefined;
     for (let at = start; ; ) {
       const page = this.codePage(at);
       if (page === undefined) return;
@@ -788,9 +790,10 @@ export class UnicornCpu implements Cpu {
       weight += instruction.weight;
       // Of an instruction that goes on in the next page nothing is known here: that is for the system side, too.
       if (weight > BLOCK_WEIGHT || instruction.length === 0) {
-        this.cut(at);
+        this.cut(system ?? at);
         return;
       }
+      if (instruction.kind === SYSTEM) system = at;
       const after = (at + BigInt(instruction.length)) & mask;
       if (instruction.target !== undefined) todo.push((at + BigInt(instruction.target)) & mask);
       if (instruction.ends) return;
