@@ -87,19 +87,24 @@ export function tables(report: Report): Table[] {
   return all.filter(({ rows }) => rows.length > 0);
 }
 
-/** What is not in the tables, and why: engines that could not be asked, or not everything, and aims about them. */
+/**
+ * What is not in the tables, and why: engines that could not be asked, or not everything, and aims about them. And what is there, but is
+ * not the same work.
+ */
 export function gaps(report: Report): string[] {
   const sentences: string[] = [];
-  for (const { title, missing, lacks } of report.engines) {
+  for (const { title, missing, lacks, does } of report.engines) {
     if (missing !== undefined) {
       sentences.push(`${title} is not in the tables (${missing}).`);
       continue;
     }
-    const reasons = new Map<string, string[]>();
-    for (const row of report.side) {
-      if (row.name in lacks) reasons.set(lacks[row.name], [...(reasons.get(lacks[row.name]) ?? []), row.title]);
+    for (const about of [lacks, does ?? {}]) {
+      const reasons = new Map<string, string[]>();
+      for (const row of report.side) {
+        if (row.name in about) reasons.set(about[row.name], [...(reasons.get(about[row.name]) ?? []), row.title]);
+      }
+      for (const [reason, titles] of reasons) sentences.push(`${title} ${reason} (${titles.join('; ')}).`);
     }
-    for (const [reason, titles] of reasons) sentences.push(`${title} ${reason} (${titles.join('; ')}).`);
   }
   const open = aims(report).filter(({ measured }) => measured === undefined);
   if (report.complete && open.length > 0) {

@@ -72,7 +72,7 @@ for (const name of ENGINE_NAMES) {
 }
 
 describe('a module of the unicorn.js API', () => {
-  it.each(['alu', 'copy', 'out', 'icr'])('%s ends two laps with its result', async (name) => {
+  it.each(['alu', 'copy', 'out', 'icr', 'vmcall', 'short'])('%s ends two laps with its result', async (name) => {
     const workload = WORKLOADS.find((one) => one.name === name)!;
     const machine = await openUnicorn(await ownModule(), assembleWorkload(workload, 64));
     await machine.run(2);

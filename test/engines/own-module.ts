@@ -51,16 +51,22 @@ export async function ownModule(): Promise<UnicornModule> {
     addFunction: (callback: Callback) => callbacks.push(callback) - 1,
     writeArrayToMemory: (bytes: Uint8Array, address: number) => new Uint8Array(cells.buffer).set(bytes, address),
     _malloc: malloc,
-    _uc_hook_add: (engine: number, _out: number, type: number, index: number) => {
+    _uc_hook_add: (
+      ...[engine, , type, index, , , , variadic]: Parameters<UnicornModule['_uc_hook_add']>
+    ): ReturnType<UnicornModule['_uc_hook_add']> => {
       const callback = callbacks[index];
-      if (type === uc.HOOK_TLB_FILL) engines[engine].hook_add(uc.HOOK_TLB_FILL, fill(callback));
-      else
-        engines[engine].hook_add(uc.HOOK_CODE, (_, address) => {
+      const own = engines[engine];
+      if (type === uc.HOOK_TLB_FILL) own.hook_add(uc.HOOK_TLB_FILL, fill(callback));
+      else if (type === uc.HOOK_INSN_INVALID) own.hook_add(type, () => callback(0) === 1);
+      else if (type === uc.HOOK_INSN) own.hook_add(type, callback, {}, 1, 0, cells.getInt32(variadic, true));
+      else {
+        own.hook_add(uc.HOOK_CODE, (_, address) => {
           const again = filled && address === last;
           filled = false;
           last = address;
           if (!again) callback(0, BigInt.asIntN(64, address));
         });
+      }
       return 0;
     },
     _uc_reg_read_batch: (engine: number, ids: number, values: number, count: number) =>

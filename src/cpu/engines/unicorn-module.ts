@@ -18,6 +18,9 @@ export interface UnicornEngine {
   mem_write(address: bigint, bytes: Uint8Array): void;
   mem_read(address: bigint, size: number): Uint8Array;
   reg_write(id: number, bytes: Uint8Array): void;
+  reg_read_i32(id: number): number;
+  reg_read_i64(id: number): bigint;
+  reg_write_i64(id: number, value: bigint): void;
   /** For addresses from `begin` to `end`, if they are given; `userData` goes to the callback. */
   hook_add(
     type: number,
@@ -31,6 +34,8 @@ export interface UnicornEngine {
   context_alloc(): number;
   context_save(context: number): void;
   context_restore(context: number): void;
+  /** What contexts hold: CTL_CONTEXT_CPU, CTL_CONTEXT_MEMORY. */
+  ctl_context_mode(mode: number): void;
   ctl_set_cpu_model(model: number): void;
   ctl_tlb_mode(mode: number): void;
   ctl_flush_tlb(): void;
@@ -43,7 +48,9 @@ export interface UnicornEngine {
 export interface UnicornModule {
   readonly Unicorn: new (architecture: number, mode: number) => UnicornEngine;
   readonly HEAPU8?: Uint8Array;
-  readonly [constant: `${'ARCH' | 'MODE' | 'HOOK' | 'MEM' | 'PROT' | 'TLB' | 'X86_REG' | 'CPU_X86'}_${string}`]: number;
+  readonly [
+    constant: `${'ARCH' | 'MODE' | 'HOOK' | 'MEM' | 'PROT' | 'TLB' | 'CTL_CONTEXT' | 'X86_REG' | 'X86_INS' | 'CPU_X86'}_${string}`
+  ]: number;
   getValue(address: number, type: string): number;
   setValue(address: number, value: number, type: string): void;
   /** Puts a callback into the function table; one letter per wasm type, result first. */

@@ -14,6 +14,8 @@ export interface Engine {
   readonly missing?: string;
   /** Names of workloads that it cannot do, and why. */
   readonly lacks: Readonly<Record<string, string>>;
+  /** Names of workloads that it does in another way than kvmscope, which leaves the guest for KVM, and what it does. */
+  readonly does?: Readonly<Record<string, string>>;
   open(image: Image): Promise<Machine>;
 }
 
@@ -35,3 +37,6 @@ export function cpuSeconds(): number {
 /** The guest went elsewhere than to the end of its laps. */
 export const wentAstray = (engine: string, what: string): Error =>
   new Error(`${engine} did not finish its laps: ${what}`);
+
+/** Of `Engine.does`. */
+export const NO_TRAP = 'executes it by itself, without a trap';

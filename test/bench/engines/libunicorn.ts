@@ -4,7 +4,7 @@
  */
 import { type Koffi, koffi } from '../../../src/cpu/engines/koffi.ts';
 import { type Image, MEMORY } from '../workloads.ts';
-import { cpuSeconds, type Engine, type Machine, wentAstray } from './engine.ts';
+import { cpuSeconds, type Engine, type Machine, NO_TRAP, wentAstray } from './engine.ts';
 
 // unicorn.h and x86.h of Unicorn 2.
 const ARCH_X86 = 4;
@@ -78,15 +78,16 @@ export function libunicorn(): Engine {
   const shape = { name: 'libunicorn', title: 'libunicorn', bits: 64 } as const;
   const tables = 'walks no page tables';
   const lacks = { tlb: tables, remap: tables, vmcall: 'has no VMCALL', short: 'restores no memory' };
+  const does = { icr: 'calls an empty C function', out: 'calls an empty C function', cpuid: NO_TRAP };
   const k = koffi();
   const absent = (missing: string): Engine => ({
-    ...{ ...shape, lacks, missing },
+    ...{ ...shape, lacks, does, missing },
     open: () => Promise.reject(new Error(missing)),
   });
   if (!k) return absent('needs the npm package koffi');
   try {
     const uc = declare(k);
-    return { ...shape, lacks, open: async (image) => openLibrary(k, uc, image) };
+    return { ...shape, lacks, does, open: async (image) => openLibrary(k, uc, image) };
   } catch (error) {
     return absent(`needs libunicorn.so.2 (${(error as Error).message})`);
   }

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DONE_PORT, type Image, MEMORY, romOf } from '../workloads.ts';
-import { type Engine, type Machine, wentAstray } from './engine.ts';
+import { type Engine, type Machine, NO_TRAP, wentAstray } from './engine.ts';
 
 const PROGRAM = 'qemu-system-x86_64';
 /** Milliseconds a run may take. */
@@ -152,5 +152,6 @@ export function qemu(): Engine {
         ? {}
         : { missing: 'needs the /proc of Linux' }),
     lacks: { vmcall: 'has no VMCALL', icr: 'has its x2APIC off', short: 'needs a disk for snapshots' },
+    does: { cpuid: NO_TRAP },
   };
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { DONE_PORT, IDLE_PORT, type Image, MEMORY, romOf } from '../workloads.ts';
-import { cpuSeconds, type Engine, type Machine, wentAstray } from './engine.ts';
+import { cpuSeconds, type Engine, type Machine, NO_TRAP, wentAstray } from './engine.ts';
 
 /** The part of v86's API that is used here; `v86.cpu` is how its own devices get at their ports. */
 interface Emulator {
@@ -139,5 +139,6 @@ export function v86(): Engine {
     ...{ name: 'v86', title: 'v86', bits: 32, open: openV86 },
     ...(missing === undefined ? {} : { missing }),
     lacks: { vmcall: 'has no VMCALL', icr: 'has no x2APIC' },
+    does: { cpuid: NO_TRAP },
   };
 }
