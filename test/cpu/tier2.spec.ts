@@ -4,7 +4,7 @@ import type { Tier2 } from '../../src/cpu/cpu.ts';
 import { REGISTERS } from '../../src/cpu/registers.ts';
 import type { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { loopProgram } from '../support/loop-programs.ts';
-import { type Bare, type BareOptions, bare, CODE, type Mode, PT, SEL } from './bare.ts';
+import { type Bare, type BareOptions, bare, CODE, type Mode, PD, PT, SEL } from './bare.ts';
 import { Random } from './fuzz/random.ts';
 
 const DATA = 0x100000;
@@ -146,17 +146,24 @@ describe('what compiled code leaves to the interpreter all the time', () => {
     expect(b.get('rax')).toBe((6000n * 6001n) / 2n);
   });
 
-  it('accesses to more pages than the TLB has entries for', async () => {
+  // 8 MiB apart, pages have the same place in a TLB of 2,048 entries.
+  const ALIAS = `
+      mov rax, [${PD}]
+      mov [${PD} + 4*8], rax`;
+
+  it('accesses to pages that take the place of each other in the TLB', async () => {
     await compare(
       'long64',
-      `
+      `${ALIAS}
       mov edx, 12
     pass:
       mov ecx, 440
       mov esi, 0x48000
     again:
       add rax, [rsi]
-      mov [rsi + 8], rcx
+      add rax, [rsi + 0x800008]
+      mov [rsi + 0x800008], rcx
+      mov [rsi], rax
       add esi, 4096
       dec ecx
       jnz again
@@ -168,6 +175,35 @@ describe('what compiled code leaves to the interpreter all the time', () => {
       true,
     );
   });
+
+  it.each<Tier2>(['force', true])(
+    'a page that is mapped elsewhere, without INVLPG, after another has taken its place, second tier %s',
+    async (tier2) => {
+      const b = await compare(
+        'long64',
+        `${ALIAS}
+      mov ecx, 6000
+      mov esi, ${DATA}
+      mov edi, ${DATA + 0x800000}
+      mov dword ptr [rsi], 1
+      mov dword ptr [${DATA + 0x1000}], 0x10000
+    again:
+      add ebx, [rsi]
+      nop
+      add ebp, [rdi]
+      xor word ptr [${PT + (DATA >> 12) * 8}], 0x1000
+      dec ecx
+      jnz again
+      hlt`,
+        () => 5000,
+        {},
+        tier2,
+      );
+      // The mapping changes behind each pair of loads, neither of which finds what it was before.
+      expect(b.get('rbx')).toBe(3000n * 0x10001n);
+      expect(b.get('rbp')).toBe(3000n * 0x10001n);
+    },
+  );
 });
 
 describe('what is translated', () => {
