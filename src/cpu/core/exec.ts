@@ -19,6 +19,7 @@ import {
 import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
 } from './flags';
+import { compareElements, copyElements, element, fillElements, scanElements } from './elements';
 import { entryOf, host, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
 import { MORE_X87, REC_E, REC_HANDLER, REC_MORE, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
 import {
@@ -579,11 +580,6 @@ function popE(rec: usize): void {
 
 // ---- strings ----
 
-// @ts-ignore: decorator
-@inline function stringStep(size: i32): u64 {
-  return (flags() & FLAG_DF) != 0 ? <u64>0 - (<u64>1 << size) : <u64>1 << size;
-}
-
 /** The instruction is not finished: stay on it so that interrupts and budgets are seen between iterations. */
 function repeatLater(): void {
   setNextRip(curRip);
@@ -593,29 +589,30 @@ function repeatLater(): void {
   setBrk(BRK_LOOKUP);
 }
 
-/** Element `i` of those of a size at a host address. */
-// @ts-ignore: decorator
-@inline function element(at: usize, i: usize, size: i32): u64 {
-  const place = at + (i << size);
-  return size == 0 ? <u64>load<u8>(place) : size == 1 ? <u64>load<u16>(place) : size == 2 ? <u64>load<u32>(place) : load<u64>(place);
+/**
+ * Elements of a repeated instruction, from `offset` in a segment and linear address `at` on, that need no look at each: to the end of a page that
+ * the TLB table has, without wrapping. Below 2: go one by one.
+ */
+function freely(segment: i32, offset: u64, at: u64, size: i32, am: u64, table: usize, down: bool): u64 {
+  if (load<u64>(entryOf(tlb, table, at)) != ((at & ~(<u64>0xfff)) | tlbVersion)) return 0;
+  if (codeMode != 2 && ((table == TLB_WRITE ? flatWrite : flatRead) & (1 << segment)) == 0) return 0;
+  const place = at & 0xfff;
+  const after = (0x1000 - place) >> size;
+  if (!down) return min<u64>(after, (am - offset) >> size);
+  return after == 0 ? 0 : min<u64>((place >> size) + 1, offset >> size);
 }
 
-/** Elements that a repeated instruction may process at once: within the page, the count and the budget. 0: go one by one. */
-function bulk(rec: usize, size: i32, at: u64, table: usize, count: u64): u64 {
-  const entry = entryOf(tlb, table, at);
-  if (load<u64>(entry) != ((at & ~(<u64>0xfff)) | tlbVersion)) return 0;
-  const fits = (0x1000 - (at & 0xfff)) >> size;
-  return min<u64>(min<u64>(fits, count), <u64>stepsLeft + 1);
-}
-
-function stringOp(rec: usize): void {
+/** MOVS, STOS, LODS, CMPS, SCAS, INS and OUTS; as execute(). */
+export function stringOp(rec: usize): void {
   const handler = <i32>load<u16>(rec, REC_HANDLER);
   const size = sizeOf(rec);
   const bytes = 1 << size;
   const am = addressMask(rec);
   const segment = <i32>load<u8>(rec, REC_SEG);
   const repeated = (flagsOf(rec) & (REC_REP | REC_REPNE)) != 0;
-  const step = stringStep(size);
+  const whileEqual = (flagsOf(rec) & REC_REP) != 0;
+  const down = (reg(R_RFLAGS) & FLAG_DF) != 0;
+  const step = down ? <u64>0 - (<u64>1 << size) : <u64>1 << size;
   const compares = handler == H.H_CMPS || handler == H.H_SCAS;
   if (handler == H.H_INS || handler == H.H_OUTS) {
     // The permission is checked even if the count is 0.
@@ -625,6 +622,8 @@ function stringOp(rec: usize): void {
     if (repeated && countRegister(rec) == 0) return;
     const si = reg(R_RSI) & am;
     const di = reg(R_RDI) & am;
+    // The count and the budget allow so many at once.
+    const most = repeated ? min<u64>(countRegister(rec), <u64>stepsLeft + 1) : 1;
     let advanced: u64 = 1;
     let equal = false;
     switch (handler) {
@@ -633,14 +632,10 @@ function stringOp(rec: usize): void {
         if (failed()) return;
         const to = address(SEG_ES, di, bytes, true);
         if (failed()) return;
-        if (repeated && <i64>step > 0) {
-          const n = min<u64>(bulk(rec, size, from, TLB_READ, countRegister(rec)), bulk(rec, size, to, TLB_WRITE, countRegister(rec)));
-          const length = n << size;
-          const source = host(entryOf(tlb, TLB_READ, from), from);
-          const target = host(entryOf(tlb, TLB_WRITE, to), to);
-          // Forward copies onto themselves repeat a pattern; those go element by element.
-          if (n > 1 && (target <= source || target >= source + <usize>length) && fitsSegments(segment, si, di, length)) {
-            memory.copy(target, source, <usize>length);
+        if (most > 1) {
+          const n = min<u64>(min<u64>(freely(segment, si, from, size, am, TLB_READ, down), freely(SEG_ES, di, to, size, am, TLB_WRITE, down)), most);
+          if (n > 1) {
+            copyElements(host(entryOf(tlb, TLB_WRITE, to), to), host(entryOf(tlb, TLB_READ, from), from), size, <usize>n, down);
             advanced = n;
             break;
           }
@@ -654,10 +649,11 @@ function stringOp(rec: usize): void {
         const to = address(SEG_ES, di, bytes, true);
         if (failed()) return;
         const value = getSlot(R_RAX, size);
-        if (repeated && <i64>step > 0) {
-          const n = bulk(rec, size, to, TLB_WRITE, countRegister(rec));
-          if (n > 1 && fitsSegments(SEG_ES, di, di, n << size)) {
-            fillMemory(host(entryOf(tlb, TLB_WRITE, to), to), value, size, <usize>n);
+        if (most > 1) {
+          const n = min<u64>(freely(SEG_ES, di, to, size, am, TLB_WRITE, down), most);
+          if (n > 1) {
+            const first = down ? to - ((n - 1) << size) : to;
+            fillElements(host(entryOf(tlb, TLB_WRITE, first), first), value, size, <usize>n);
             advanced = n;
             break;
           }
@@ -666,8 +662,16 @@ function stringOp(rec: usize): void {
         break;
       }
       case H.H_LODS: {
-        const from = address(segment, si, bytes, false);
+        let from = address(segment, si, bytes, false);
         if (failed()) return;
+        if (most > 1) {
+          // The last one is what stays.
+          const n = min<u64>(freely(segment, si, from, size, am, TLB_READ, down), most);
+          if (n > 1) {
+            from += step * (n - 1);
+            advanced = n;
+          }
+        }
         const value = ldSized(from, size);
         if (!failed()) putSlot(R_RAX, size, value);
         break;
@@ -679,16 +683,14 @@ function stringOp(rec: usize): void {
         if (failed()) return;
         const to = address(SEG_ES, di, bytes, false);
         if (failed()) return;
-        if (repeated && <i64>step > 0) {
-          const n = min<u64>(bulk(rec, size, from, TLB_READ, countRegister(rec)), bulk(rec, size, to, TLB_READ, countRegister(rec)));
-          if (n > 1 && fitsSegments(segment, si, di, n << size)) {
+        if (most > 1) {
+          const n = min<u64>(min<u64>(freely(segment, si, from, size, am, TLB_READ, down), freely(SEG_ES, di, to, size, am, TLB_READ, down)), most);
+          if (n > 1) {
             const source = host(entryOf(tlb, TLB_READ, from), from);
             const target = host(entryOf(tlb, TLB_READ, to), to);
-            const same = (flagsOf(rec) & REC_REP) != 0;
-            let i: usize = 0;
-            while (i < <usize>(n - 1) && (element(source, i, size) == element(target, i, size)) == same) i++;
-            const x = element(source, i, size);
-            const y = element(target, i, size);
+            const i = compareElements(source, target, size, <usize>n - 1, whileEqual, down);
+            const x = element(source, i, size, down);
+            const y = element(target, i, size, down);
             aluFlags(CMP, x, y, x - y, size);
             equal = x == y;
             advanced = <u64>i + 1;
@@ -698,21 +700,19 @@ function stringOp(rec: usize): void {
         const b = ldSized(to, size);
         if (failed()) return;
         aluFlags(CMP, a, b, a - b, size);
-        equal = ((a ^ b) & mask(size)) == 0;
+        equal = a == b;
         break;
       }
       case H.H_SCAS: {
         const to = address(SEG_ES, di, bytes, false);
         if (failed()) return;
         const a = getSlot(R_RAX, size);
-        if (repeated && <i64>step > 0) {
-          const n = bulk(rec, size, to, TLB_READ, countRegister(rec));
-          if (n > 1 && fitsSegments(SEG_ES, di, di, n << size)) {
+        if (most > 1) {
+          const n = min<u64>(freely(SEG_ES, di, to, size, am, TLB_READ, down), most);
+          if (n > 1) {
             const target = host(entryOf(tlb, TLB_READ, to), to);
-            const same = (flagsOf(rec) & REC_REP) != 0;
-            let i: usize = 0;
-            while (i < <usize>(n - 1) && (element(target, i, size) == a) == same) i++;
-            const y = element(target, i, size);
+            const i = scanElements(target, a, size, <usize>n - 1, whileEqual, down);
+            const y = element(target, i, size, down);
             aluFlags(CMP, a, y, a - y, size);
             equal = a == y;
             advanced = <u64>i + 1;
@@ -750,30 +750,12 @@ function stringOp(rec: usize): void {
     putAddress(R_RCX, rec, count);
     stepsLeft -= <i32>(advanced - 1);
     if (count == 0) return;
-    if (compares && equal != ((flagsOf(rec) & REC_REP) != 0)) return;
+    if (compares && equal != whileEqual) return;
     if (stepsLeft <= 0 || brk != 0) {
       repeatLater();
       return;
     }
     stepsLeft--;
-  }
-}
-/** The whole run of a bulk operation is inside its segments without wrapping. */
-function fitsSegments(segment: i32, si: u64, di: u64, length: u64): bool {
-  if (codeMode == 2) return true;
-  return (flatRead & (1 << segment)) != 0 && (flatWrite & (1 << SEG_ES)) != 0 && si + length <= 0xffffffff && di + length <= 0xffffffff;
-}
-function fillMemory(at: usize, value: u64, size: i32, count: usize): void {
-  if (size == 0) {
-    memory.fill(at, <u8>value, count);
-    return;
-  }
-  for (let i: usize = 0; i < count; i++) {
-    switch (size) {
-      case 1: store<u16>(at + (i << 1), <u16>value); break;
-      case 2: store<u32>(at + (i << 2), <u32>value); break;
-      default: store<u64>(at + (i << 3), value); break;
-    }
   }
 }
 

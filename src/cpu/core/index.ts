@@ -86,7 +86,7 @@ export function stagingPage(): u32 {
 // What the second tier uses, besides the memory; see tier.ts and ../jit.
 export { arenaBase, codeMapBase, dropsBase, recordOf, setHeat, tierBase } from './tier';
 export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
-export { execute, productFlags, stepsLeft } from './exec';
+export { execute, productFlags, stepsLeft, stringOp } from './exec';
 export { condition, setFlagBits, settle } from './flags';
 export { fillTlb, pageCachesBase } from './mmu';
 export { flushCode, generation } from './code-cache';

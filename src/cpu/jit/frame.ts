@@ -8,7 +8,15 @@ import type { Insn, Region } from './region.ts';
 import { Body, V, VOID, W } from './wasm.ts';
 
 /** Imports of a module of compiled functions, in their order. */
-export const FUNCTIONS = ['execute', 'condition', 'settle', 'productFlags', 'setFlagBits', 'fillTlb'] as const;
+export const FUNCTIONS = [
+  'execute',
+  'condition',
+  'settle',
+  'productFlags',
+  'setFlagBits',
+  'fillTlb',
+  'stringOp',
+] as const;
 export const GLOBALS = [
   'brk',
   'stepsLeft',
@@ -26,6 +34,7 @@ export const F_SETTLE = 2;
 export const F_PRODUCT_FLAGS = 3;
 export const F_SET_FLAG_BITS = 4;
 export const F_FILL_TLB = 5;
+export const F_STRING_OP = 6;
 export const G = Object.fromEntries(GLOBALS.map((name, i) => [name, i])) as Record<(typeof GLOBALS)[number], number>;
 
 // core/flags.ts
@@ -173,16 +182,16 @@ export class Frame {
     return this.registers[r];
   }
 
-  protected loadRegisters(): void {
-    for (const r of this.used) {
+  protected loadRegisters(which: Iterable<number> = this.used): void {
+    for (const r of which) {
       this.body.get(STATE);
       this.body.memory(W.i64_load, slot(r));
       this.body.set(this.registers[r]);
     }
   }
 
-  protected storeRegisters(): void {
-    for (const r of this.written) {
+  protected storeRegisters(which: Iterable<number> = this.written): void {
+    for (const r of which) {
       this.body.get(STATE);
       this.body.get(this.registers[r]);
       this.body.memory(W.i64_store, slot(r));

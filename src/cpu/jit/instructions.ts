@@ -33,13 +33,13 @@ import {
   T0,
   T1,
 } from './frame.ts';
-import { type Insn, targetOf } from './region.ts';
+import { type Insn, isMove, targetOf } from './region.ts';
 import { VOID, W } from './wasm.ts';
 
 export class Instructions extends Arithmetic {
   /** Where an instruction leaves the flags. */
   protected after(insn: Insn, before: Flags): Flags {
-    if (!this.native(insn)) return MEMORY;
+    if (!this.native(insn)) return isMove(insn) ? before : MEMORY;
     switch (insn.handler) {
       case H.H_ALU_EG:
       case H.H_ALU_GE:

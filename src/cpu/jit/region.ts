@@ -57,7 +57,11 @@ export interface Region {
 const MAX_INSNS = 400;
 const MAX_BLOCK = 48;
 
-const STRINGS: ReadonlySet<number> = new Set([H.H_MOVS, H.H_CMPS, H.H_STOS, H.H_LODS, H.H_SCAS, H.H_INS, H.H_OUTS]);
+/** String instructions that look at no flag but DF, and those that do. */
+const MOVES: ReadonlySet<number> = new Set([H.H_MOVS, H.H_STOS, H.H_LODS]);
+const STRINGS: ReadonlySet<number> = new Set([...MOVES, H.H_CMPS, H.H_SCAS, H.H_INS, H.H_OUTS]);
+export const isMove = ({ handler }: Insn): boolean => MOVES.has(handler);
+export const isString = ({ handler }: Insn): boolean => STRINGS.has(handler);
 
 export function transferOf(insn: Insn): Transfer | undefined {
   switch (insn.handler) {
@@ -86,7 +90,7 @@ export function targetOf(insn: Insn): number {
 }
 /** Iterations count as steps: the budget has to be looked at afterwards. */
 export function repeats(insn: Insn): boolean {
-  return STRINGS.has(insn.handler) && (insn.flags & (R.REC_REP | R.REC_REPNE)) !== 0;
+  return isString(insn) && (insn.flags & (R.REC_REP | R.REC_REPNE)) !== 0;
 }
 
 /** A few instructions without a loop up to one that the core executes, an exit most often: loading and storing registers would cost more. */

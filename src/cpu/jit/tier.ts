@@ -23,6 +23,7 @@ export interface TierCore {
   readonly productFlags: () => void;
   readonly setFlagBits: () => void;
   readonly fillTlb: () => number;
+  readonly stringOp: () => void;
   readonly brk: WebAssembly.Global;
   readonly stepsLeft: WebAssembly.Global;
   readonly curRip: WebAssembly.Global;
@@ -340,6 +341,7 @@ export class Tier {
       s.op(0x60, 3, I64, I64, I32, 0);
       s.op(0x60, 2, I64, I64, 0);
       s.op(0x60, 3, I64, I32, I32, 1, I32);
+      s.op(0x60, 1, I32, 0);
       s.op(0x60, 2, I32, I64, 1, I32);
     });
     section(2, (s) => {

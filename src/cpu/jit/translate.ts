@@ -23,6 +23,7 @@ import {
   BASE,
   DYNAMIC,
   F_EXECUTE,
+  F_STRING_OP,
   FIRST_I64,
   type Flags,
   G,
@@ -36,12 +37,15 @@ import {
   type Target,
 } from './frame.ts';
 import { Instructions } from './instructions.ts';
-import { type Block, type Insn, repeats, targetOf } from './region.ts';
+import { type Block, type Insn, isMove, isString, repeats, targetOf } from './region.ts';
 import { entriesOf, type Structure, structure } from './structure.ts';
 import { Bytes, I32, I64, VOID, W } from './wasm.ts';
 
 /** Steps between two looks at the budget, more or less. */
 const MAX_WAY = 64;
+
+/** What string instructions use; INS and OUTS also RDX. */
+const STRING_REGISTERS: readonly number[] = [L.R_RAX, L.R_RCX, L.R_RDX, L.R_RSI, L.R_RDI];
 
 export class Translator extends Instructions {
   #narrow = false;
@@ -324,7 +328,8 @@ export class Translator extends Instructions {
         const after = this.after(insn, this.flags);
         this.instruction(insn);
         this.flags = after;
-      } else this.#generic(insn);
+      } else if (isString(insn)) this.#string(insn);
+      else this.#generic(insn);
     }
     this.#edge(block.follow);
   }
@@ -405,10 +410,33 @@ export class Translator extends Instructions {
 
   /** The core executes the instruction; afterwards flags are in the state block. */
   #generic(insn: Insn): void {
-    const b = this.body;
-    const behind = this.rest - 1;
     this.flagsToMemory();
     this.storeRegisters();
+    this.#execute(insn, F_EXECUTE, () => {});
+    this.loadRegisters();
+    this.loadTlb();
+    this.flags = MEMORY;
+  }
+
+  /** The same for a string instruction: the core needs to know a few registers only, unless the function is left. */
+  #string(insn: Insn): void {
+    const moves = isMove(insn);
+    const known = (set: ReadonlySet<number>): number[] => STRING_REGISTERS.filter((r) => set.has(r));
+    if (!moves) this.flagsToMemory();
+    this.storeRegisters(known(this.written));
+    this.#execute(insn, F_STRING_OP, () => {
+      if (moves) this.flagsToMemory();
+      this.storeRegisters([...this.written].filter((r) => !STRING_REGISTERS.includes(r)));
+    });
+    this.loadRegisters(known(this.used));
+    this.forgetPages();
+    if (!moves) this.flags = MEMORY;
+  }
+
+  /** Calls the core for an instruction; `left` is for what leaves the function. */
+  #execute(insn: Insn, by: number, left: () => void): void {
+    const b = this.body;
+    const behind = this.rest - 1;
     this.rip(insn.at);
     b.setGlobal(G.curRip);
     this.rip(insn.at + insn.length);
@@ -418,18 +446,16 @@ export class Translator extends Instructions {
     b.op(W.i32_add);
     b.setGlobal(G.stepsLeft);
     b.i32(insn.record);
-    b.call(F_EXECUTE);
+    b.call(by);
     b.global(G.brk);
     b.op(W.if, VOID);
+    left();
     b.i32(insn.record);
     b.op(W.return, W.end);
     b.global(G.stepsLeft);
     b.i32(behind);
     b.op(W.i32_sub);
     b.set(this.n);
-    this.loadRegisters();
-    this.loadTlb();
-    this.flags = MEMORY;
   }
 
   /** The instruction that transfers control. */
