@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Vendor } from '../../src/cpu/cpu.ts';
 import { featureNames } from '../../src/cpu/features.ts';
-import { type Bare, bare, GDT, type Mode, PAE_PDPT, PD32, PDPT, PML4, PT, SEL } from './bare.ts';
+import { type Bare, bare, GDT, type Mode, PAE_PDPT, PD, PD32, PDPT, PML4, PT, SEL } from './bare.ts';
 
 const UD = 6;
 const GP = 13;
@@ -332,5 +332,92 @@ describe('CR4', () => {
       const allowed = shown.includes(name) && name !== 'pcid';
       expect([name, vector]).toEqual([name, allowed ? undefined : GP]);
     }
+  });
+});
+
+describe.each([false, 'force'] as const)('INVLPG, second tier %s', (tier2) => {
+  /** Each of eight pages begins with its number. */
+  const DATA = 0x120000;
+  async function numbered(mode: Mode = 'long64'): Promise<Bare> {
+    const b = await bare(mode, { tier2 });
+    for (let page = 0; page < 8; page++) b.write32(DATA + page * 4096, page);
+    return b;
+  }
+  const pte = (page: number): number => PT + ((DATA >> 12) + page) * 8;
+
+  it('drops the translation of its page, to read and to write, and no other', async () => {
+    const b = await numbered();
+    b.run(`
+      mov ebx, ${DATA}
+      mov eax, [rbx]
+      mov [rbx + 4], eax
+      mov eax, [rbx + 0x1000]
+      add dword ptr [${pte(0)}], 0x2000
+      add dword ptr [${pte(1)}], 0x2000
+      invlpg [rbx + 0xfff]
+      mov ecx, [rbx]
+      mov edx, [rbx + 0x1000]
+      mov dword ptr [rbx + 4], 9
+      hlt`);
+    expect([b.get('rcx'), b.get('rdx')]).toEqual([2n, 1n]);
+    expect([b.read32(DATA + 4), b.read32(DATA + 0x2004)]).toEqual([0, 9]);
+  });
+
+  it('drops that of the page that runs', async () => {
+    const b = await numbered();
+    b.cpu.memory.fill(0x90, DATA + 0x3000, DATA + 0x5000);
+    // invlpg [rbx]; inc ecx or inc edx; ret
+    b.cpu.memory.set([0x0f, 0x01, 0x3b, 0xff, 0xc1, 0xc3], DATA + 0x3000);
+    b.cpu.memory.set([0x0f, 0x01, 0x3b, 0xff, 0xc2, 0xc3], DATA + 0x4000);
+    b.run(`
+      mov ebp, 100
+      mov ebx, ${DATA + 0x3000}
+    again:
+      call rbx
+      xor dword ptr [${pte(3)}], ${(DATA + 0x3000) ^ (DATA + 0x4000)}
+      dec ebp
+      jnz again
+      hlt`);
+    // Behind its INVLPG the other page goes on.
+    expect([b.get('rcx'), b.get('rdx')]).toEqual([50n, 50n]);
+  });
+
+  it('drops all that the TLB holds of a page of 2 MiB', async () => {
+    const b = await numbered();
+    b.write64(PD + 2 * 8, 0x83n);
+    b.run(`
+      mov ebx, ${0x400000 + DATA}
+      mov eax, [rbx]
+      mov ecx, [rbx + 0x1000]
+      add dword ptr [${pte(1)}], 0x2000
+      mov dword ptr [${PD} + 2*8], ${PT} + 7
+      invlpg [0x400000]
+      mov edx, [rbx + 0x1000]
+      hlt`);
+    expect([b.get('rcx'), b.get('rdx')]).toEqual([1n, 3n]);
+  });
+
+  it('drops all that the TLB holds of a page of 4 MiB', async () => {
+    const b = await numbered('prot32');
+    b.write32(PD32 + 2 * 4, 0x83);
+    b.put({ cr3: PD32, cr4: CR4.pse, cr0: 0x80010031 });
+    b.run(`
+      mov ebx, ${0x800000 + DATA}
+      mov eax, [ebx]
+      mov ecx, [ebx + 0x1000]
+      mov dword ptr [${PD32} + 2*4], 0
+      invlpg [0xa00000]
+      mov edx, [ebx + 0x1000]
+      hlt`);
+    expect([b.get('rcx'), b.get('cr2')]).toEqual([1n, BigInt(0x801000 + DATA)]);
+  });
+
+  it('of an address that is not canonical does nothing', async () => {
+    const b = await numbered();
+    expect(
+      b.run(`mov rbx, ${DATA}\n mov eax, [rbx + 0x1000]\n add dword ptr [${pte(1)}], 0x2000
+      bts rbx, 63\n invlpg [rbx + 0x1000]\n btr rbx, 63\n mov eax, [rbx + 0x1000]\n hlt`).reason,
+    ).toBe('hlt');
+    expect(b.get('rax')).toBe(1n);
   });
 });

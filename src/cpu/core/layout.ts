@@ -116,6 +116,11 @@ export const S_PENDING_DEBUG = 123;
 export const S_MAXLINADDR = 124;
 /** The supervisor TLB holds pages of the user that RFLAGS.AC has opened (SMAP). */
 export const S_SMAP_OPEN = 125;
+/**
+ * Where the TLBs hold parts of pages larger than 4 KiB: bit n stands for the addresses whose bits 26:21 are n. INVLPG of such an address
+ * drops everything.
+ */
+export const S_TLB_LARGE = 126;
 /** State of the generator behind RDRAND and RDSEED. */
 export const S_RANDOM = 127;
 

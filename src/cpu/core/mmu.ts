@@ -6,13 +6,13 @@
 
 import {
   BRK_FAULT, BRK_LOOKUP, CR0_PG, CR0_WP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PSE, CR4_SMAP, CR4_SMEP, FLAG_AC, EFER_NXE, GP, NONCANONICAL, SS, TLB_BASE, TLB_ENTRIES, TLB_EXEC,
-  TLB_PRIVILEGE, TLB_READ, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, isCanonical, leave,
+  TLB_PRIVILEGE, TLB_READ, TLB_TABLE, TLB_WRITE, brk, clearBrk, cpl, exAddress, exError, exHasError, exVector, failed, flushTlb, isCanonical, leave,
   leaveInternal, longMode, raise, raiseError, raisePageFault, reg, reservedPhysicalBits, setBrk, setReg, st, tlb, tlbVersion,
   AC, alignmentChecked, dataWatched, liveVersion, nextWritePart, suspendChecks,
 } from './state';
 import {
   EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CACHES, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
-  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN, TLB_FILLED, TLB_PART,
+  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN, S_TLB_LARGE, TLB_FILLED, TLB_PART,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten } from './code-cache';
@@ -48,6 +48,9 @@ let physical: u64 = 0;
 export function walked(): u64 {
   return physical;
 }
+
+/** What a translation that walk() found adds to S_TLB_LARGE. */
+let large: u64 = 0;
 
 /** A #PF whose error code has these bits besides W, U and I, which follow from the access. Returns false. */
 function fault(linear: u64, access: i32, user: bool, error: u32): bool {
@@ -97,6 +100,7 @@ function permitted(linear: u64, access: i32, user: bool, rights: u64, leaf: u64)
 export function walk(linear: u64, access: i32, user: bool): bool {
   if ((reg(R_CR0) & CR0_PG) == 0 || virtualTlb) {
     physical = longMode ? linear : linear & 0xffffffff;
+    large = 0;
     return true;
   }
   const cr4 = reg(R_CR4);
@@ -129,12 +133,12 @@ export function walk(linear: u64, access: i32, user: bool): bool {
     if ((entry & PTE_P) == 0) return fault(linear, access, user, 0);
     // Bits 62:52 are ignored (62:59 of a leaf: protection key) in IA-32e paging and reserved (except with NX) in PAE paging.
     let reserved = entry & (highReserved | (longMode ? 0 : 0x7ff0000000000000));
-    const large = level > 0 && (entry & PTE_PS) != 0;
+    const leaf = level == 0 || (entry & PTE_PS) != 0;
     if (level >= 3) reserved |= entry & PTE_PS;
-    else if (large) reserved |= level == 2 ? entry & 0x3fffe000 : entry & 0x1fe000;
+    else if (leaf && level > 0) reserved |= level == 2 ? entry & 0x3fffe000 : entry & 0x1fe000;
     if (reserved) return fault(linear, access, user, PF_P | PF_RSVD);
     rights = (rights & entry) | ((rights | entry) & PTE_NX);
-    if (level == 0 || large) break;
+    if (leaf) break;
     if (level == 4) tables3 = where;
     else if (level == 3) tables0 = where;
     else if (level == 2) tables1 = where;
@@ -149,6 +153,7 @@ export function walk(linear: u64, access: i32, user: bool): bool {
   if (tables2) setAccessed(tables2);
   markLeaf(where, <u8>entry, access);
   const offsetMask = ((<u64>1) << (12 + 9 * level)) - 1;
+  large = level == 0 ? 0 : level == 1 ? (<u64>1) << (linear >> 21 & 63) : 0xffffffffffffffff;
   physical = (entry & ADDRESS_MASK & ~offsetMask) | (linear & offsetMask);
   return true;
 }
@@ -168,10 +173,10 @@ function walk32(linear: u64, access: i32, user: bool, cr4: u64): bool {
   if ((pde & 1) == 0) return fault(linear, access, user, 0);
   let entry = pde;
   let where = pdeAt;
-  const large = (pde & 0x80) != 0 && (cr4 & CR4_PSE) != 0;
+  const isLarge = (pde & 0x80) != 0 && (cr4 & CR4_PSE) != 0;
   let permissions = pde;
   let upper: u64 = 0;
-  if (!large) {
+  if (!isLarge) {
     where = (pde & 0xfffff000) | (((linear >> 12) & 0x3ff) << 2);
     entry = physRead32(where);
     if (failed()) return false;
@@ -183,9 +188,11 @@ function walk32(linear: u64, access: i32, user: bool, cr4: u64): bool {
     if ((pde & 0x200000) != 0 || (upper & reservedPhysicalBits()) != 0) return fault(linear, access, user, PF_P | PF_RSVD);
   }
   if (!permitted(linear, access, user, permissions, entry)) return false;
-  if (!large) setAccessed(pdeAt);
+  if (!isLarge) setAccessed(pdeAt);
   markLeaf(where, <u8>entry, access);
-  physical = large ? upper | <u64>(entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
+  // A page of 4 MiB is two of 2 MiB.
+  large = isLarge ? (<u64>3) << (linear >> 21 & 62) : 0;
+  physical = isLarge ? upper | <u64>(entry & 0xffc00000) | (linear & 0x3fffff) : (entry & 0xfffff000) | (linear & 0xfff);
   return true;
 }
 
@@ -211,6 +218,7 @@ export function fill(base: usize, table: usize, linear: u64, address: u64): usiz
     touch(frame);
     if (load<u8>(pageAttr + frame) & PAGE_CODE) tag |= TAG_WATCHED;
   }
+  if (large) setReg(S_TLB_LARGE, reg(S_TLB_LARGE) | large);
   logEntry(entry);
   const part = (<u64>1) << <u64>((entry - st - TLB_BASE) / TLB_PART);
   store<u64>(st + TLB_FILLED, load<u64>(st + TLB_FILLED) | part);
@@ -231,6 +239,24 @@ export function fill(base: usize, table: usize, linear: u64, address: u64): usiz
 // @ts-ignore: decorator
 @inline export function host(entry: usize, linear: u64): usize {
   return <usize>load<u32>(entry, 8) + <usize>linear;
+}
+
+/** INVLPG: drops the translations of a page at every privilege. */
+export function flushPage(linear: u64): void {
+  if (!longMode) linear &= 0xffffffff;
+  if ((reg(S_TLB_LARGE) >> (linear >> 21 & 63)) & 1) {
+    flushTlb();
+    return;
+  }
+  const tag = (linear & PAGE_MASK) | liveVersion;
+  for (let table: usize = 0; table < 2 * TLB_PRIVILEGE; table += TLB_TABLE) {
+    const entry = entryOf(st + TLB_BASE, table, linear);
+    if ((load<u64>(entry) & ~TAG_WATCHED) != tag) continue;
+    logEntry(entry);
+    store<u64>(entry, 0);
+    // Nothing else remembers the translation of the page that runs.
+    if (table % TLB_PRIVILEGE == TLB_EXEC) setBrk(BRK_LOOKUP);
+  }
 }
 
 /** A store is about to go through a watched translation. */

@@ -17,7 +17,7 @@ import {
   raiseError, reg, reg32, reservedPhysicalBits, setBrk, setReg, updateChecks,
 } from './state';
 import { flags, setFlags } from './flags';
-import { ld16, ld32, ld64, ldSys, loadPdptes, st16, st32, st64 } from './mmu';
+import { flushPage, ld16, ld32, ld64, ldSys, loadPdptes, st16, st32, st64 } from './mmu';
 import { TYPE_TSS16, TYPE_TSS32, loadLdtr, loadTr } from './segment';
 import { push } from './stack';
 import { DR6_BD, DR7_GD } from './debug';
@@ -173,7 +173,7 @@ export function clts(): void {
 export function invlpg(address: u64): void {
   if (!requireCpl0()) return;
   if (reg(S_INTERCEPT) & INTERCEPT_INVLPG) leave(EXIT_INVLPG, address, 0, 0);
-  else flushTlb();
+  else flushPage(address);
 }
 
 /** INVPCID with its descriptor at a linear address. Drops all translations, which the SDM allows. #GP(0) for what the type does not allow. */

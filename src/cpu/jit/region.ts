@@ -80,7 +80,8 @@ export function transferOf(insn: Insn): Transfer | undefined {
     case H.H_CALL_E:
       return 'indirect';
     default:
-      return insn.flags & R.REC_END ? 'leave' : undefined;
+      // INVLPG tells by itself if it changes what runs.
+      return insn.flags & R.REC_END && insn.handler !== H.H_INVLPG ? 'leave' : undefined;
   }
 }
 
