@@ -30,6 +30,10 @@ export interface CampaignFlags {
   readonly json?: boolean;
 }
 
+export const NO_TIME = '--time must be more than 0';
+const sameVersion = (kvm: string): string =>
+  `--against: KVM ${kvm} is the version that is fuzzed; name another one`;
+
 /** Runs a campaign as its flags say and prints what was found; the exit code is 1 if anything was, or if a block failed. */
 export async function runFuzz(campaign: Campaign, flags: CampaignFlags, output: Output): Promise<number> {
   const { runs, dir, jobs, queue, lock } = flags;
@@ -39,6 +43,8 @@ export async function runFuzz(campaign: Campaign, flags: CampaignFlags, output: 
     throw new KvmscopeError('usage', message);
   };
   if (runs === 0) wrong('--runs must be 1 or more');
+  if (flags.time === 0) wrong(NO_TIME);
+  if (campaign.against === campaign.kvm) wrong(sameVersion(campaign.kvm));
   if (jobs === 0) wrong('--jobs must be 1 or more');
   if (queue !== undefined && jobs !== undefined) wrong('--jobs: with --queue, kvmscope fuzz worker decides');
   if (queue === undefined && lock !== undefined) wrong('--lock needs --queue');

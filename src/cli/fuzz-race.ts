@@ -15,7 +15,7 @@ import {
 } from '../index.ts';
 import { document } from '../trace/json.ts';
 import { flow, plural, words } from '../trace/text.ts';
-import { type CampaignFlags, findName, runFuzz } from './fuzz-campaign.ts';
+import { type CampaignFlags, findName, NO_TIME, runFuzz } from './fuzz-campaign.ts';
 import { withInterrupts } from './interrupts.ts';
 import { EXIT_FAILED, EXIT_OK } from './main.ts';
 import { type Output, writeLines } from './output.ts';
@@ -48,6 +48,10 @@ export async function raceCommand(file: string | undefined, flags: RaceFlags, ou
       throw new KvmscopeError('usage', `--${name} is for campaigns; one program is searched by one thread`);
     }
   }
+  if (flags.time === 0) throw new KvmscopeError('usage', NO_TIME);
+  if (flags.executions !== undefined && flags.runs !== undefined) {
+    throw new KvmscopeError('usage', '--runs and --executions are the same for one program; give one of them');
+  }
   return searchFile(file, { ...given, ...present({ runs: flags.executions ?? flags.runs }) }, flags, output);
 }
 
@@ -68,7 +72,11 @@ async function searchFile(file: string, options: RaceOptions, flags: RaceFlags, 
     () => say('stopping'),
     ({ signal }) => {
       const stop = (): boolean => signal.aborted || (flags.time !== undefined && seconds() >= flags.time);
-      return exploreRaces(file, { ...options, stop, onProgress });
+      return exploreRaces(file, { ...options, stop, onProgress }).catch((error: Error) => {
+        // What the library calls runs of one program has two names here.
+        if (flags.executions !== undefined) error.message = error.message.replace(/^runs(?= must )/, '--executions');
+        throw error;
+      });
     },
   );
   if (output.errIsTerminal) output.err('\r\x1b[K');

@@ -27,11 +27,19 @@ type Action = (output: Output) => Promise<number>;
 const isUserError = (error: unknown): error is KvmscopeError =>
   error instanceof Error && 'code' in error && ['KvmscopeError', 'AssemblyError'].includes(error.name);
 
-function reportError(error: unknown, output: Output): number {
+/** A message about an option of the library, about the flag of the command that has given it: `maxSteps must be …`. */
+const aboutFlags = (message: string, command: Command | undefined): string =>
+  message.replace(/^[a-z]\w*(?=:| must )/i, (name) => {
+    const option = command?.options.find((one) => one.attributeName() === name);
+    return option?.long ?? name;
+  });
+
+function reportError(error: unknown, output: Output, command: Command | undefined): number {
   if (isUserError(error)) {
     // Assembly errors are a list with source lines and carets: the place comes first, as compilers have it.
     const lines = error.message.split('\n');
-    output.err(lines.length > 1 ? `${error.message}\nkvmscope: nothing was run\n` : `kvmscope: ${error.message}\n`);
+    const line = (): string => `kvmscope: ${aboutFlags(error.message, command)}\n`;
+    output.err(lines.length > 1 ? `${error.message}\nkvmscope: nothing was run\n` : line());
     return EXIT_USAGE;
   }
   const message = error instanceof Error ? error.message : String(error);
@@ -295,15 +303,19 @@ const VERSION = '0.1.0';
 /** Runs one command line (without node and script) and returns the exit code. Never throws. */
 export async function main(args: readonly string[], output: Output = processOutput()): Promise<number> {
   let action: Action | undefined;
+  let command: Command | undefined;
   try {
     const program = buildProgram(output, (chosen) => {
       action = chosen;
+    });
+    program.hook('preAction', (_, chosen) => {
+      command = chosen;
     });
     program.parse([...args], { from: 'user' });
     return action ? await action(output) : EXIT_OK;
   } catch (error) {
     // Commander has already printed its message; help and version are no mistakes, a missing command is.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
-    return reportError(error, output);
+    return reportError(error, output, command);
   }
 }

@@ -25,8 +25,8 @@ describe('arguments that make no sense', () => {
   it.each<[string[], string | RegExp]>([
     [['run', PROGRAM, '--kvm', '3.2'], /^kvmscope: unknown KVM era '3\.2'; known: 4\.19-rc1, .*, 7\.1\n$/],
     [['run', PROGRAM, '--kvm', '6.18,abc'], /^kvmscope: unknown KVM era 'abc'; known: /],
-    [['run', PROGRAM, '--vcpus', '0'], 'vcpus must be a whole number from 1 to 4096, not 0'],
-    [['run', PROGRAM, '--vcpus', '100000'], 'vcpus must be a whole number from 1 to 4096, not 100000'],
+    [['run', PROGRAM, '--vcpus', '0'], '--vcpus must be a whole number from 1 to 4096, not 0'],
+    [['run', PROGRAM, '--vcpus', '100000'], '--vcpus must be a whole number from 1 to 4096, not 100000'],
     [
       ['run', PROGRAM, '--vcpus', 'many'],
       "option '--vcpus <n>' argument 'many' is invalid. It must be a whole number (decimal or 0x…).",
@@ -35,17 +35,17 @@ describe('arguments that make no sense', () => {
       ['run', PROGRAM, '--seed', 'abc'],
       "option '--seed <n>' argument 'abc' is invalid. It must be a whole number (decimal or 0x…).",
     ],
-    [['run', PROGRAM, '--seed', '4294967296'], 'seed must be a whole number from 0 to 4294967295, not 4294967296'],
-    [['run', PROGRAM, '--budget', '0'], /^kvmscope: budget must be a whole number from 1 to \d+ steps, not 0\n$/],
+    [['run', PROGRAM, '--seed', '4294967296'], '--seed must be a whole number from 0 to 4294967295, not 4294967296'],
+    [['run', PROGRAM, '--budget', '0'], /^kvmscope: --budget must be a whole number from 1 to \d+ steps, not 0\n$/],
     [['run', PROGRAM, '--memory', '1T'], "--memory: '1T' is not a size such as 16M"],
     [
       ['run', PROGRAM, '--memory', '64K'],
-      /^kvmscope: memory must be a whole number from 1048576 to 2147483648 bytes, not 65536\n$/,
+      /^kvmscope: --memory must be a whole number from 1048576 to 2147483648 bytes, not 65536\n$/,
     ],
     [['run', PROGRAM, '--ids', '0-x'], '--ids: "0-x" is not an id or a range of ids such as 64-70'],
     [['run', PROGRAM, '--ids', '0,1,1,2'], /^kvmscope: .*\b1\b.*\n$/],
     [['run', PROGRAM, '--ids', '0,1', '--vcpus', '4'], '2 APIC ids are given for 4 vCPUs'],
-    [['run', PROGRAM, '--exit-hypercalls', '12'], 'exitHypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12'],
+    [['run', PROGRAM, '--exit-hypercalls', '12'], '--exit-hypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12'],
     [
       ['run', PROGRAM, '--vendor', 'via'],
       "option '--vendor <name>' argument 'via' is invalid. Allowed choices are intel, amd.",

@@ -117,7 +117,7 @@ describe('bench ipi', () => {
     [['tables'], /^kvmscope: there is no benchmark "tables"; there is: ipi\n$/],
     [['ipi', '--mode', 'walk'], /^kvmscope: there is no mode "walk"; there are: dry-run, /],
     [['ipi', '--rows', 'walk'], /^kvmscope: there is no such row; /],
-    [['ipi', '--vcpus', '1'], /^kvmscope: vcpus must be a whole number from 2 to 255, not 1\n$/],
+    [['ipi', '--vcpus', '1'], /^kvmscope: --vcpus must be a whole number from 2 to 255, not 1\n$/],
     [['ipi', '--what-if', 'walk'], /^kvmscope: there is no "walk" to change; /],
     [['ipi', '--csv', '--json'], /^kvmscope: option '--csv' cannot be used with option '--json'\n$/],
     [[...SMALL, '--chart', join('/nowhere', 'chart.svg')], /^kvmscope: --chart: '.*' cannot be written \(ENOENT\)\n$/],

@@ -57,7 +57,17 @@ describe('fuzz race FILE', () => {
     [['missing.S'], 'no such file: missing.S'],
     [[LOST, '--jobs', '2'], '--jobs is for campaigns; one program is searched by one thread'],
     [[LOST, '--kvm', '9.9'], "unknown KVM era '9.9'"],
-    [[LOST, '--runs', '0'], 'runs must be a whole number from 1 to 1000000000, not 0'],
+    [[LOST, '--runs', '0'], '--runs must be a whole number from 1 to 1000000000, not 0'],
+    [[LOST, '--executions', '0'], '--executions must be a whole number from 1 to 1000000000, not 0'],
+    [[LOST, '--executions', '1', '--runs', '1'], '--runs and --executions are the same for one program'],
+    [[LOST, '--max-steps', '0'], '--max-steps must be a whole number from 1 to 1000000, not 0'],
+    [[LOST, '--time', '0'], '--time must be more than 0'],
+    [[LOST, '--against', '7.1'], '--against: KVM 7.1 is the version that is fuzzed; name another one'],
+    [['--against', '7.1'], '--against: KVM 7.1 is the version that is fuzzed; name another one'],
+    [['--executions', '0'], '--executions must be a whole number from 1 to 1000000000, not 0'],
+    [['--max-steps', '1000001'], '--max-steps must be a whole number from 1 to 1000000, not 1000001'],
+    [['--bound', '1001'], '--bound must be a whole number from 0 to 1000, not 1001'],
+    [['--time', '0'], '--time must be more than 0'],
     [['--vcpus', '77'], 'generated races have 2 to 8 vCPUs, not 77'],
   ])('%j is refused in one line', async (args, message) => {
     let [stdout, stderr] = ['', ''];

@@ -38,6 +38,9 @@ describe('kvmscope fuzz', () => {
   it.each([
     [['icr', '--kvm', '3.10'], "unknown KVM era '3.10'"],
     [['icr', '--against', 'nothing'], "unknown KVM era 'nothing'"],
+    [['icr', '--against', '7.1'], '--against: KVM 7.1 is the version that is fuzzed; name another one'],
+    [['icr', '--kvm', '5.5', '--against', 'v5.5'], '--against: KVM 5.5 is the version that is fuzzed'],
+    [['icr', '--time', '0s'], '--time must be more than 0'],
     [['icr', '--seed', '4294967296'], '--seed must be below 2^32, not 4294967296'],
     [['icr', '--golden', 'x'], '--golden needs --against golden'],
     [['icr', '--vcpus', '0'], 'fuzzing takes 1 to 255 vCPUs, not 0'],

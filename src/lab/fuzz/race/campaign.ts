@@ -16,6 +16,23 @@ export interface RaceCampaignOptions extends Pick<RaceLimits, 'bound' | 'maxStep
   readonly executions?: number;
 }
 
+/** Least and most of each limit of a search. */
+export const LIMITS = {
+  bound: [0, 1000],
+  runs: [1, 1e9],
+  executions: [1, 1e9],
+  seed: [0, 0xffffffff],
+  maxSteps: [1, 1e6],
+  finds: [1, 1000],
+} as const;
+
+/** Throws KvmscopeError('usage') for a number that is out of its limits; undefined is fine. */
+export function checkLimit(name: keyof typeof LIMITS, value: number | undefined): void {
+  const [least, most] = LIMITS[name];
+  if (value === undefined || (Number.isInteger(value) && value >= least && value <= most)) return;
+  throw new KvmscopeError('usage', `${name} must be a whole number from ${least} to ${most}, not ${String(value)}`);
+}
+
 const BLOCK_SIZE = 16;
 export const MOST_VCPUS = 8;
 
@@ -25,6 +42,8 @@ export function raceCampaign(options: RaceCampaignOptions = {}): Campaign {
   if (vcpus !== undefined && !(Number.isInteger(vcpus) && vcpus >= 2 && vcpus <= MOST_VCPUS)) {
     throw new KvmscopeError('usage', `generated races have 2 to ${MOST_VCPUS} vCPUs, not ${vcpus}`);
   }
+  for (const [name, value] of Object.entries({ bound, maxSteps, executions, seed }))
+    checkLimit(name as keyof typeof LIMITS, value);
   const limits = { bound, maxSteps, reduction, executions };
   const counts = vcpus === undefined ? [2, 3] : [vcpus];
   return {

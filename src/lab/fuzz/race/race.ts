@@ -8,6 +8,7 @@ import type { MachineOptions } from '../../../machine/types.ts';
 import type { SubjectKind } from '../../../program/header.ts';
 import { isSource } from '../../../program/load.ts';
 import { type OpenedProgram, type OpenOptions, openProgram } from '../../open.ts';
+import { checkLimit } from './campaign.ts';
 import { Explorer, type ExploreStats, type LeafKind, type Reduction } from './explore.ts';
 import { findProgram } from './find-program.ts';
 import { type Failure, type FailureKind, Judge } from './judge.ts';
@@ -110,16 +111,8 @@ function resolveLimits(options: RaceLimits): Required<Omit<RaceLimits, 'stop' | 
     reduction: options.reduction ?? 'full',
     finds: options.finds ?? DEFAULT_FINDS,
   };
-  const whole = (name: keyof typeof limits, min: number, max: number): void => {
-    const value = limits[name];
-    if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return;
-    throw new KvmscopeError('usage', `${name} must be a whole number from ${min} to ${max}, not ${String(value)}`);
-  };
-  if (limits.bound !== Number.POSITIVE_INFINITY) whole('bound', 0, 1000);
-  whole('runs', 1, 1e9);
-  whole('seed', 0, 0xffffffff);
-  whole('maxSteps', 1, 1e6);
-  whole('finds', 1, 1000);
+  for (const name of ['runs', 'seed', 'maxSteps', 'finds'] as const) checkLimit(name, limits[name]);
+  if (limits.bound !== Number.POSITIVE_INFINITY) checkLimit('bound', limits.bound);
   return limits;
 }
 
@@ -182,6 +175,9 @@ export class RaceLab {
     // Nothing runs so long that it would pay to translate it.
     const base: MachineOptions = { tier2: false, ...opened.options, schedule: [] };
     const sides = [base, ...(against === undefined ? [] : [{ ...base, kvm: resolveEra(against).name }])];
+    if (sides[1]?.kvm === base.kvm) {
+      throw new KvmscopeError('usage', `against: KVM ${base.kvm} is the version that is fuzzed; name another one`);
+    }
     const budget = Math.max(MIN_BUDGET, STEP_COST * limits.maxSteps);
     const world = await World.open(opened.program, sides, observed(opened));
     const judge = await Judge.open(opened, sides, budget);
