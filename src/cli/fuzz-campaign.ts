@@ -31,8 +31,7 @@ export interface CampaignFlags {
 }
 
 export const NO_TIME = '--time must be more than 0';
-const sameVersion = (kvm: string): string =>
-  `--against: KVM ${kvm} is the version that is fuzzed; name another one`;
+const sameVersion = (kvm: string): string => `--against: KVM ${kvm} is the version that is fuzzed; name another one`;
 
 /** Runs a campaign as its flags say and prints what was found; the exit code is 1 if anything was, or if a block failed. */
 export async function runFuzz(campaign: Campaign, flags: CampaignFlags, output: Output): Promise<number> {

@@ -102,6 +102,27 @@ describe('one version against another', () => {
     }
   });
 
+  it('an address beyond the RAM of the VM: the program asks for as little', async () => {
+    const find = (await finds(campaign('msr', '5.5', '5.6-rc1', { blockSize: 2048 }), 1)).get(
+      'switch stealAddressChecked',
+    ) as Find;
+    expect(find.program).toContain('# kvm: 5.5   vendor: intel   vcpus: 4   memory: 1056K   mode: long64\n');
+    expect(await passes(find, '5.5')).toBe(true);
+    expect(await passes(find, '5.6-rc1')).toBe(false);
+  });
+
+  it('a case that shows the same on a plainer VM is told with that: four instructions, no APIC disabled', async () => {
+    const given = campaign('icr', '6.17', '6.18');
+    const disabled = given.topologies.findIndex(({ softwareDisabled }) => softwareDisabled !== undefined);
+    runner = await openCampaign(given);
+    const { finds: found } = (await runner.runBlock(disabled)) as BlockResult;
+    const find = found.find(({ signature }) => signature.includes('fastpathNoShorthand')) as Find;
+    expect(find.input).toMatchObject({ topology: given.topologies[0] });
+    expect(instructions(find.program), find.program).toBe(4);
+    expect(await passes(find, '6.17')).toBe(true);
+    expect(await passes(find, '6.18')).toBe(false);
+  });
+
   it('without a difference finds nothing', async () => {
     expect(await finds(campaign('icr', '6.4', '6.5'), 2)).toEqual(new Map());
   });

@@ -4,7 +4,7 @@
  */
 import { KvmscopeError } from '../../errors.ts';
 import { ERAS, NEWEST_ERA, resolveEra, type SwitchName } from '../../kvm/eras.ts';
-import { Comparison, caseToJson, type Difference, encodeCase, signatureOf, stepName } from './compare.ts';
+import { Comparison, caseToJson, type Difference, encodeCase, performers, signatureOf, stepName } from './compare.ts';
 import { differingSwitches, eraWith, findProgram, type Sides, storyOf } from './find.ts';
 import { Generator, removeStep } from './generate.ts';
 import { type GoldenOptions, openGolden } from './golden.ts';
@@ -295,19 +295,39 @@ class Runner implements CampaignRunner {
     for (const [signature, one] of chosen) {
       if (signal?.aborted) return undefined;
       const key = `${place} ${signature} ${encodeCase(one.test)}`;
-      const essence = this.#known.get(key) ?? (await this.#essence(place, signature, one));
+      const essence = this.#known.get(key) ?? (await this.#essence(signature, ...(await this.#plainest(place, one))));
       this.#known.set(key, essence);
       finds.push({ case: one.number, ...essence });
     }
     return finds;
   }
 
+  /**
+   * The first VM of the campaign on which a case shows the same, for the same reason, and what it shows there: what needs no disabled
+   * APICs or sparse ids is not told with them. Only VMs whose code and APICs are in the same mode can execute the same case.
+   */
+  async #plainest(place: number, one: Small): Promise<[Room, Small]> {
+    const { topology } = this.#rooms[place];
+    const vcpus = Math.max(...performers(one.test)) + 1;
+    for (const [other, room] of this.#rooms.slice(0, place).entries()) {
+      const { apic, mode, cpl } = room.topology;
+      if (apic !== topology.apic || mode !== topology.mode || cpl !== topology.cpl || vcpus > room.topology.vcpus)
+        continue;
+      const verdict = room.judge(one.test);
+      if (verdict?.signature !== one.verdict.signature) continue;
+      const [there] = await this.#explainAll(other, [
+        { ...one, verdict, sides: { kvm: this.campaign.kvm }, switches: [] },
+      ]);
+      if (there.test === one.test && String(there.switches) === String(one.switches)) return [room, there];
+    }
+    return [this.#rooms[place], one];
+  }
+
   async #essence(
-    place: number,
     signature: string,
+    room: Room,
     { test, shrinkPath, verdict, sides, switches }: Small,
   ): Promise<Essence> {
-    const room = this.#rooms[place];
     room.judge(test);
     const names: [string, string | undefined] = [
       room.model.name,

@@ -7,7 +7,8 @@ import type { LapicView, RunResult, VcpuView } from '../../machine/types.ts';
 import { showVectors } from '../expect.ts';
 import { openProgram, runProgram } from '../open.ts';
 import { type Difference, stepName } from './compare.ts';
-import { commentOf, type Ending, type ProgramText, programOf } from './program.ts';
+import { memoryOf } from './model-target.ts';
+import { commentOf, type ProgramText, programOf } from './program.ts';
 import { Case, MAX_STEPS, OP, STEP_ARGS, STEP_OP, STEP_WORDS, type Topology } from './types.ts';
 
 /** Expectations of one program, and of each side's registers. */
@@ -35,7 +36,10 @@ export function differingSwitches(a: Era, b: Era): SwitchName[] {
 /** The era `kvm` with one switch as in `against`. */
 export const eraWith = (kvm: string, name: SwitchName, against: string): string => `${kvm}+${name}@${against}`;
 
-/** A program that shows the case; ways of ending and of showing a difference are tried. */
+/**
+ * A program that shows the case; ways of ending and of showing a difference are tried. Where addresses beyond the RAM of the case's VM
+ * make the difference, so does the program's header.
+ */
 export async function findProgram(
   test: Case,
   topology: Topology,
@@ -44,12 +48,15 @@ export async function findProgram(
   differences: readonly Difference[],
 ): Promise<ProgramOfFind> {
   let best: ProgramOfFind | undefined;
-  for (const shown of [test, readingBack(test, topology, differences)]) {
-    if (shown === undefined) continue;
-    for (const ending of ['halt', 'exit'] as const) {
-      const program = await tryProgram(shown, topology, sides, words, ending);
-      if (program.distinguishes) return program;
-      best ??= program;
+  const cases = [test, readingBack(test, topology, differences)].filter((one) => one !== undefined);
+  for (const memory of [undefined, memoryOf(topology)]) {
+    for (const shown of cases) {
+      for (const ending of ['halt', 'exit'] as const) {
+        const text = programOf(shown, topology, ending, memory);
+        const program = await tryProgram(text, shown, sides, words);
+        if (program.distinguishes) return program;
+        best ??= program;
+      }
     }
   }
   return best as ProgramOfFind;
@@ -70,14 +77,7 @@ function readingBack(test: Case, topology: Topology, differences: readonly Diffe
   return copy;
 }
 
-async function tryProgram(
-  test: Case,
-  topology: Topology,
-  sides: Sides,
-  words: string,
-  ending: Ending,
-): Promise<ProgramOfFind> {
-  const text = programOf(test, topology, ending);
+async function tryProgram(text: ProgramText, test: Case, sides: Sides, words: string): Promise<ProgramOfFind> {
   const bare = sourceOf(text, sides, words, []);
   const [run, other] = [
     await runSource(bare, sides.kvm),

@@ -92,6 +92,9 @@ const MOST_ENTRIES = 600;
 
 const callerMode = ({ mode, cpl }: Topology): CallerMode => (cpl === 3 ? `${mode}-user` : mode) as CallerMode;
 
+/** Bytes of RAM of a VM that executes cases: no more than it needs. */
+export const memoryOf = ({ mode, vcpus }: Topology): number => (mode === 'real16' ? 0x100000 : bootMemory(vcpus));
+
 /** By operation; both names are the same. */
 const STIMULI: readonly Stimulus[] = Object.keys(OP) as Stimulus[];
 
@@ -163,7 +166,7 @@ export class ModelTarget implements Target {
     const { vcpus, vendor, mode, cpl, ids, apic, x2apicApi, vectorHashing, enforcePvFeatures, pvFeatures } = topology;
     const vm = await createVm({
       ...{ vcpus, vendor, mode, cpl, x2apicApi, vectorHashing, enforcePvFeatures },
-      memory: mode === 'real16' ? 0x100000 : bootMemory(vcpus),
+      memory: memoryOf(topology),
       kvm: options.era,
       apic: apic === 'mixed' ? 'xapic' : apic,
       aps: 'run',

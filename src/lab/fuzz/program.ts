@@ -45,7 +45,8 @@ export interface ProgramText {
   readonly instructions: number;
 }
 
-export function programOf(test: Case, topology: Topology, ending: Ending): ProgramText {
+/** `memory`: bytes of RAM that the header asks for; absent: as many as any program has. */
+export function programOf(test: Case, topology: Topology, ending: Ending, memory?: number): ProgramText {
   const lines = new Lines(topology);
   const alone = !unlike(topology) && [...performers(test)].every((vcpu) => vcpu === 0);
   const takes = steps(test).some((op) => op === OP.take || op === OP.hlt);
@@ -59,7 +60,7 @@ export function programOf(test: Case, topology: Topology, ending: Ending): Progr
     emitAll(lines, test, topology, ending);
   }
   if (takes) idt(lines, topology);
-  return { code: lines.text(), settings: settings(topology, alone), instructions: lines.instructions };
+  return { code: lines.text(), settings: settings(topology, alone, memory), instructions: lines.instructions };
 }
 
 /** Whether some APIC differs from the others. */
@@ -69,12 +70,13 @@ const unlike = ({ apic, softwareDisabled = [], hardwareDisabled = [] }: Topology
 const steps = (test: Case): number[] =>
   Array.from({ length: test.length }, (_, step) => test.words[step * STEP_WORDS + STEP_OP]);
 
-function settings(topology: Topology, alone: boolean): string {
+function settings(topology: Topology, alone: boolean, memory: number | undefined): string {
   const { vendor, vcpus, ids, mode, cpl, apic, aps, x2apicApi, enforcePvFeatures, pvFeatures, exitHypercalls } =
     topology;
   const pairs: [string, string | number | undefined][] = [
     ['vendor', vendor],
     ids === undefined ? ['vcpus', vcpus] : ['ids', ids.join(',')],
+    ['memory', memory === undefined ? undefined : `${memory / 1024}K`],
     ['mode', mode],
     ['cpl', cpl === 3 ? 3 : undefined],
     ['apic', apic === 'mixed' ? 'xapic' : apic === 'x2apic' ? undefined : apic],
