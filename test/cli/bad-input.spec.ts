@@ -45,7 +45,10 @@ describe('arguments that make no sense', () => {
     [['run', PROGRAM, '--ids', '0-x'], '--ids: "0-x" is not an id or a range of ids such as 64-70'],
     [['run', PROGRAM, '--ids', '0,1,1,2'], /^kvmscope: .*\b1\b.*\n$/],
     [['run', PROGRAM, '--ids', '0,1', '--vcpus', '4'], '2 APIC ids are given for 4 vCPUs'],
-    [['run', PROGRAM, '--exit-hypercalls', '12'], '--exit-hypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12'],
+    [
+      ['run', PROGRAM, '--exit-hypercalls', '12'],
+      '--exit-hypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12',
+    ],
     [
       ['run', PROGRAM, '--vendor', 'via'],
       "option '--vendor <name>' argument 'via' is invalid. Allowed choices are intel, amd.",
