@@ -53,6 +53,9 @@ export interface EngineShare {
   readonly core: readonly { readonly what: string; readonly steps: number }[];
 }
 
+/** What `handleExits` takes: true if the exit is dealt with and the guest goes on at once. */
+export type ExitHandler = (exit: Exit) => boolean;
+
 /** Several virtual processors over one guest-physical memory. */
 export interface Cpu {
   readonly vcpuCount: number;
@@ -65,6 +68,12 @@ export interface Cpu {
    * on vCPU `index` and returns why it stopped. The result is reused by the next call for the same vCPU.
    */
   run(index: number, budget: number): Exit;
+  /**
+   * From now on `handler` is shown every exit of an instruction before `run` returns it, with all registers as they will be then. If it
+   * answers true, the guest goes on and the exit has taken one step off the budget, though none of the vCPU's steps. Spares the way out of
+   * and back into the engine; one that has no such way leaves at every exit. Null: nobody is asked.
+   */
+  handleExits?(handler: ExitHandler | null): void;
   /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */
   memoryWritten(address: number, length: number): void;
   /** Whether it translates hot code; an engine that never does has no such property. */

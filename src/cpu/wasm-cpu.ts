@@ -11,6 +11,7 @@ import {
   type CpuSnapshot,
   type CpuState,
   defaultTier2,
+  type ExitHandler,
   MAX_MEMORY,
   MAX_VCPUS,
   MAXLINADDR,
@@ -28,6 +29,7 @@ interface CoreExports extends SnapshotCore, TierCore {
   resetCode(): void;
   ramBase(): number;
   run(vcpu: number, budget: number): number;
+  askAtExits(on: boolean): void;
   memoryWritten(address: number, length: number): void;
   translate(vcpu: number, linear: bigint): number;
   translateAccess(vcpu: number, linear: bigint, access: number): number;
@@ -35,6 +37,7 @@ interface CoreExports extends SnapshotCore, TierCore {
 }
 
 const PAGE = 65536;
+const MAX_PAGES = 65536;
 /**
  * Steps in one call of the core. wasm code is optimised between calls only, so that one long call would stay in the baseline compiler's code.
  */
@@ -53,6 +56,37 @@ export function coreModule(): WebAssembly.Module {
   }
   module = new WebAssembly.Module(bytes);
   return module;
+}
+
+/** Imports of an instance that runs no guest code. */
+const IDLE = {
+  hot: () => undefined,
+  keepPage: () => undefined,
+  exit: () => 0,
+  abort: () => {
+    throw new Error('the CPU core aborted');
+  },
+  page: () => -1,
+  access: () => L.ACCESS_PASS,
+  hook: () => L.HOOK_CONTINUE,
+};
+let sizer: Pick<CoreExports, 'setup'> | undefined;
+
+/**
+ * Pages of 64 KiB that a core needs. An instance of its own tells it beforehand: a memory that grows detaches its ArrayBuffer, and from
+ * the first such one on V8 checks every access to any typed array of the process.
+ */
+function memoryPages(compiled: WebAssembly.Module, vcpus: number, memory: number): number {
+  if (sizer === undefined) {
+    const env = {
+      ...IDLE,
+      memory: new WebAssembly.Memory({ initial: 2, maximum: MAX_PAGES }),
+      table: new WebAssembly.Table({ initial: 16, element: 'anyfunc' }),
+    };
+    sizer = new WebAssembly.Instance(compiled, { env }).exports as unknown as CoreExports;
+  }
+  const bytes = sizer.setup(vcpus, memory) >>> 0;
+  return bytes === 0 ? MAX_PAGES : Math.ceil(bytes / PAGE);
 }
 
 const PLAIN: Readonly<Record<number, PlainExit['reason'] | undefined>> = {
@@ -171,7 +205,7 @@ export class WasmCpuState implements CpuState {
     const { u32 } = this;
     u32[id * 2] = lo;
     u32[id * 2 + 1] = hi;
-    if (id > R_RFLAGS) this.changed(id);
+    if (id >= R_RFLAGS) this.changed(id);
   }
   get(id: number): bigint {
     if (id < L.R_FPR) return this.u64[id] as bigint;
@@ -182,7 +216,7 @@ export class WasmCpuState implements CpuState {
   put(id: number, value: bigint): void {
     if (id < L.R_FPR) {
       this.u64[id] = value;
-      if (id > R_RFLAGS) this.changed(id);
+      if (id >= R_RFLAGS) this.changed(id);
       return;
     }
     const slot = this.wideSlot(id);
@@ -202,10 +236,11 @@ export class WasmCpuState implements CpuState {
     this.u32[slot * 2] = lo;
     this.u32[slot * 2 + 1] = hi;
   }
-  /** Follows a write of a register beyond RFLAGS: the CPL is SS.DPL, as in a VMCS; translations depend on CR0, CR3, CR4 and EFER. */
+  /** Follows a write of RFLAGS or a later register: the CPL is SS.DPL, as in a VMCS; translations depend on CR0, CR3, CR4 and EFER. */
   private changed(id: number): void {
     if (id === L.R_ATTR + L.SEG_SS) this.u32[L.S_CPL * 2] = ((this.u32[id * 2] as number) >> 5) & 3;
-    if (id === L.R_CR0 || id === L.R_CR3 || id === L.R_CR4 || id === L.R_EFER) this.u32[L.S_DIRTY * 2] = 1;
+    const translation = id === L.R_CR0 || id === L.R_CR3 || id === L.R_CR4 || id === L.R_EFER;
+    this.u32[L.S_DIRTY * 2] |= translation ? L.DIRTY_TRANSLATION : L.DIRTY_MODE;
   }
 
   get cpl(): number {
@@ -298,7 +333,7 @@ export class WasmCpuState implements CpuState {
     this.setSlot(L.S_IOQ_COUNT, count + 1, 0);
   }
   flushTlb(): void {
-    this.u32[L.S_DIRTY * 2] = 1;
+    this.u32[L.S_DIRTY * 2] |= L.DIRTY_TRANSLATION;
   }
 
   reset(kind: 'reset' | 'init', signature: number): void {
@@ -451,11 +486,13 @@ export class WasmCpu implements Cpu {
   readonly vendor: Vendor;
   readonly memory: Uint8Array;
   private readonly core: CoreExports;
+  private readonly enter: CoreExports['run'];
   private readonly wasm: WebAssembly.Memory;
   private readonly states: WasmCpuState[];
   private readonly snapshots: Snapshots;
   readonly tier2: Tier2;
   #tier: Tier | undefined;
+  #handler: ExitHandler | null = null;
   /** PAGE_* bits by frame. */
   private readonly attributes: Uint8Array;
 
@@ -473,36 +510,32 @@ export class WasmCpu implements Cpu {
     }
     this.vcpuCount = vcpus;
     this.vendor = vendor;
-    this.wasm = new WebAssembly.Memory({ initial: 2, maximum: 65536 });
+    const pages = memoryPages(compiled, vcpus, memory);
+    try {
+      this.wasm = new WebAssembly.Memory({ initial: pages, maximum: MAX_PAGES });
+    } catch {
+      throw new KvmscopeError('memory', `the host has no room for ${memory} bytes of guest memory; ask for less`);
+    }
     const table = new WebAssembly.Table({ initial: 16, element: 'anyfunc' });
     const tiered = options.tier2 ?? defaultTier2();
     this.tier2 = tiered;
     const instance = new WebAssembly.Instance(compiled, {
       env: {
+        ...IDLE,
         memory: this.wasm,
         table,
         hot: (frame: number, offset: number, count: number) => {
           this.#tier ??= new Tier(this.core, this.wasm, table, tiered === 'force');
           this.#tier.hot(frame >>> 0, offset, count);
         },
+        exit: (index: number, code: number) =>
+          this.#handler !== null && this.#handler((this.states[index] as WasmCpuState).exit(code)) === true ? 1 : 0,
         keepPage: (frame: number) => (stored === null ? this.snapshots.keep(frame >>> 0) : stored(frame >>> 0)),
-        abort: () => {
-          throw new Error('the CPU core aborted');
-        },
-        // Asked only by engines with sparse memory or hooks.
-        page: () => -1,
-        access: () => L.ACCESS_PASS,
-        hook: () => L.HOOK_CONTINUE,
       },
     });
     this.core = instance.exports as unknown as CoreExports;
-    const bytes = this.core.setup(vcpus, memory) >>> 0;
-    const pages = Math.ceil((bytes === 0 ? 2 ** 32 : bytes) / PAGE);
-    try {
-      this.wasm.grow(Math.max(0, pages - this.wasm.buffer.byteLength / PAGE));
-    } catch {
-      throw new KvmscopeError('memory', `the host has no room for ${memory} bytes of guest memory; ask for less`);
-    }
+    this.enter = this.core.run;
+    this.core.setup(vcpus, memory);
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
     if (tiered) Tier.start(this.core, tiered === 'force');
@@ -550,9 +583,14 @@ export class WasmCpu implements Cpu {
   run(index: number, budget: number): Exit {
     const state = this.states[index] as WasmCpuState;
     for (let left = budget; ; left -= SLICE) {
-      const code = this.core.run(index, Math.min(left, SLICE));
-      if (code !== L.EXIT_BUDGET || left <= SLICE) return state.exit(code);
+      const code = this.enter(index, left < SLICE ? left | 0 : SLICE);
+      if (code !== EXIT_BUDGET || left <= SLICE) return state.exit(code);
     }
+  }
+
+  handleExits(handler: ExitHandler | null): void {
+    this.#handler = handler;
+    this.core.askAtExits(handler !== null);
   }
 
   memoryWritten(address: number, length: number): void {

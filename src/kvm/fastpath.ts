@@ -48,9 +48,9 @@ const BY_DELIVERY: readonly FastpathVerdict[] = [];
  * on, when KVM began to take whatever the APIC map can deliver.
  */
 export function icrVerdict(era: Era, x2apic: boolean, lo: number, hi: number, delivery: number): FastpathVerdict {
-  if (!era.fastpath) return VERDICT.noFastpath;
-  if (!x2apic) return VERDICT.notX2apic;
-  if (era.fastpathFixedPhysicalOnly) return physicalVerdict(era, lo, hi);
+  if (era.fastpath !== true) return VERDICT.noFastpath;
+  if (x2apic !== true) return VERDICT.notX2apic;
+  if (era.fastpathFixedPhysicalOnly === true) return physicalVerdict(era, lo, hi);
   return (lo & ICR_RESERVED) !== 0 ? VERDICT.reserved : (BY_DELIVERY[delivery] as FastpathVerdict);
 }
 

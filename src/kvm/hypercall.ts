@@ -110,7 +110,7 @@ function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   }
   const map = kvm.apicMap();
   if (map === null) return sendIpiWithoutMap(kvm);
-  if (!kvm.era.pvIpiBoundCheck) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
+  if (kvm.era.pvIpiBoundCheck !== true) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
   const min = state.lo(R_RDX);
   const count = sendWord(kvm, map, state.lo(R_RBX) | 0, long ? state.hi(R_RBX) | 0 : 0, min, icr);
   const lo = state.lo(R_RCX) | 0;
@@ -128,7 +128,7 @@ function sendSecond(
   long: boolean,
   icr: number,
 ): number {
-  if (!kvm.era.pvIpiHighHalfAlways && min > map.maxApicId) return 0;
+  if (kvm.era.pvIpiHighHalfAlways !== true && min > map.maxApicId) return 0;
   const second = (min + (long ? 64 : 32)) >>> 0;
   if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
   return sendWord(kvm, map, lo, hi, second, icr);

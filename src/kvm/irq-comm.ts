@@ -103,7 +103,7 @@ export class Router {
 
   /** The current APIC map, rebuilt if something it depends on has changed; null if this VM has none. */
   apicMap(): ApicMap | null {
-    if (this.mapDirty) {
+    if (this.mapDirty === true) {
       this.mapDirty = false;
       if (this.lapics.length > 0) this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
     }

@@ -433,13 +433,8 @@ export class Lapic {
     if (mode > MODE_LOWEST) return this.#acceptOther(mode, vector, level, trigger);
     if (mode === MODE_LOWEST) this.arbitration++;
     if (trigger !== 0 && level === 0) return 0;
-    if (!this.swEnabled || !this.hwEnabled) return 0;
+    if (this.swEnabled !== true || this.hwEnabled !== true) return 0;
     reach(trigger !== 0 ? AT_ACCEPT_LEVEL : AT_ACCEPT_EDGE);
-    this.#request(vector, trigger);
-    return 1;
-  }
-
-  #request(vector: number, trigger: number): void {
     const word = vector >> 5;
     const bit = 1 << (vector & 31);
     const r = this.registers;
@@ -449,6 +444,7 @@ export class Lapic {
     this.irrPending = true;
     this.requestEvent = true;
     this.received++;
+    return 1;
   }
 
   /** A message that goes past the IRR. */

@@ -362,10 +362,10 @@ export class KvmVcpu {
   get hasEvents(): boolean {
     const { lapic } = this;
     return (
-      lapic.initPending ||
-      lapic.sipiPending ||
-      lapic.pvUnhalted ||
-      lapic.smiPending ||
+      lapic.initPending === true ||
+      lapic.sipiPending === true ||
+      lapic.pvUnhalted === true ||
+      lapic.smiPending === true ||
       lapic.nmiQueued > 0 ||
       this.exceptionVector >= 0 ||
       (this.nmiLatched > 0 && this.nmiAllowed) ||

@@ -197,6 +197,10 @@ const AT_INJECT_WAITS = decision('inject-waits');
 const AT_HALT_PASSES = decision('halt-passes');
 const AT_HALT_SLEEPS = decision('halt-sleeps');
 
+// What `handleExit` never returns.
+const UNHANDLED = -1;
+const HANDLED = -2;
+
 const BUDGET: VcpuRunResult = Object.freeze({ kind: 'budget' });
 const BLOCKED: VcpuRunResult = Object.freeze({ kind: 'blocked' });
 const YIELD: VcpuRunResult = Object.freeze({ kind: 'yield' });
@@ -281,6 +285,12 @@ export class Kvm implements HypercallContext, MsrContext {
   /** The vCPU whose thread was last on the host CPU. */
   private lastRun: KvmVcpu | null = null;
   private yieldRequested = false;
+  /** During `loop`: what the handling of the exit led to; UNHANDLED until then, HANDLED when `loop` has taken notice. */
+  private next: number = HANDLED;
+  /** Exits since the last entry from `loop` after which the guest went on at once. */
+  private passed = 0;
+  /** `clock.next` at that entry. */
+  private deadline = 0;
   private result: VcpuRunResult = BUDGET;
   /** Set when the host crashed: every later run gives it again. */
   private hostBug: VcpuRunResult | null = null;
@@ -354,6 +364,8 @@ export class Kvm implements HypercallContext, MsrContext {
     this.assist = hardware === null ? null : this.makeAssist(hardware);
     this.assist?.recalculate();
     this.plain = this.trace === null && this.assist === null;
+    const inside = this.plain && this.costs === null;
+    cpu.handleExits?.(inside ? (exit) => this.handleInside(exit) : null);
   }
 
   private makeIrqchip(pit: boolean): Irqchip {
@@ -493,6 +505,9 @@ export class Kvm implements HypercallContext, MsrContext {
     this.running = vcpu;
     this.clock.enter(vcpu.state);
     const result = this.loop(vcpu, budget);
+    this.next = HANDLED;
+    this.passed = 0;
+    this.deadline = 0;
     this.clock.leave();
     this.running = null;
     return result;
@@ -687,7 +702,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (vcpu.mode === EXITING_GUEST) this.externalInterrupt(vcpu);
     let inGuest = vcpu.mode === IN_GUEST;
     for (;;) {
-      if (vcpu.finishing) {
+      if (vcpu.finishing === true) {
         if (this.finishInstruction(vcpu) === RETURN) return this.result;
         left -= state.steps - steps;
         steps = state.steps;
@@ -701,11 +716,11 @@ export class Kvm implements HypercallContext, MsrContext {
         left--;
       }
       if (!inGuest) {
-        if (timer.pending) this.injectTimer(vcpu);
+        if (timer.pending === true) this.injectTimer(vcpu);
         if (vcpu.mp !== MP_RUNNABLE && !this.unblock(vcpu)) return BLOCKED;
         if (pv.requests !== 0) this.serviceRequests(vcpu);
         if (left <= 0) return BUDGET;
-        if (lapic.requestEvent) {
+        if (lapic.requestEvent === true) {
           this.evaluateEvents(vcpu);
           if (vcpu.mp !== MP_RUNNABLE) continue;
         }
@@ -714,24 +729,29 @@ export class Kvm implements HypercallContext, MsrContext {
       } else if (left <= 0) {
         return BUDGET;
       }
-      if (assist?.active) assist.beforeEntry(vcpu);
+      if (assist !== null && assist.active) assist.beforeEntry(vcpu);
       if (costs !== null) vcpu.syncTsc();
+      this.deadline = clock.next;
+      this.passed = 0;
+      this.next = UNHANDLED;
       // Whosever timer is next, it expires on time.
       const exit = cpu.run(
         index,
         clock.next === Number.POSITIVE_INFINITY ? left : Math.min(left, Math.max(1, clock.next - clock.now)),
       );
       const now = state.steps;
-      left -= now - steps;
+      left -= now - steps + this.passed;
       steps = now;
       // The vCPU counts as being in the guest until it is kicked or goes on.
       if (exit.reason === 'budget') {
-        if (clock.next > clock.now) return BUDGET;
+        // Exits on the way have cost budget, but no time.
+        if (this.passed === 0 && clock.next > clock.now) return BUDGET;
         inGuest = true;
         continue;
       }
       left--;
-      const next = this.handleExit(vcpu, exit);
+      const next = this.next === UNHANDLED ? this.handleExit(vcpu, exit) : this.next;
+      this.next = HANDLED;
       if (next === RETURN) return this.result;
       inGuest = next === RESUME;
     }
@@ -1018,6 +1038,32 @@ export class Kvm implements HypercallContext, MsrContext {
 
   // ---- after an exit ----
 
+  /**
+   * Handles an exit of `loop` while the engine still waits (vmx_vcpu_enter_exit and vmx_handle_exit in one). True: nothing has to be done
+   * before the next entry, so that the guest goes on from here.
+   */
+  private handleInside(exit: Exit): boolean {
+    const vcpu = this.running;
+    if (this.next !== UNHANDLED || vcpu === null) return false;
+    const next = this.handleExit(vcpu, exit);
+    const { lapic } = vcpu;
+    if (
+      next === NEXT &&
+      lapic.requestEvent === false &&
+      vcpu.mp === MP_RUNNABLE &&
+      vcpu.finishing === false &&
+      vcpu.pv.requests === 0 &&
+      lapic.timer.pending === false &&
+      this.clock.next === this.deadline
+    ) {
+      vcpu.mode = IN_GUEST;
+      this.passed++;
+      return true;
+    }
+    this.next = next;
+    return false;
+  }
+
   private handleExit(vcpu: KvmVcpu, exit: Exit): number {
     const { reason } = exit;
     const next =
@@ -1026,7 +1072,7 @@ export class Kvm implements HypercallContext, MsrContext {
         : reason === 'wrmsr'
           ? this.wrmsr(vcpu, exit as WrmsrExit)
           : this.otherExit(vcpu, exit);
-    if (!this.plain) this.closeRecord(vcpu, next);
+    if (this.plain !== true) this.closeRecord(vcpu, next);
     return next;
   }
 
@@ -1108,7 +1154,7 @@ export class Kvm implements HypercallContext, MsrContext {
     }
     this.count(vcpu, kind);
     vcpu.stat.exits++;
-    if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
+    if (vcpu.pv.eoiPending === true) syncPvEoi(this, vcpu);
   }
 
   private leaveWith(vcpu: KvmVcpu, kind: number, info1: bigint, info2: bigint, intrInfo: number): void {
@@ -1173,7 +1219,7 @@ export class Kvm implements HypercallContext, MsrContext {
     stat.hypercalls++;
     state.set(R_RAX, ret >>> 0, long && ret < 0 ? 0xffffffff : 0);
     this.skip(vcpu);
-    return this.yieldRequested ? this.yieldNow() : NEXT;
+    return this.yieldRequested === true ? this.yieldNow() : NEXT;
   }
 
   private hypercallWithoutResult(vcpu: KvmVcpu, answer: number, long: boolean): number {
@@ -1241,7 +1287,7 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- MSRs ----
 
   private wrmsr(vcpu: KvmVcpu, exit: WrmsrExit): number {
-    if (!this.plain) {
+    if (this.plain !== true) {
       const next = this.prepareWrmsr(vcpu, exit);
       if (next !== NOT_HANDLED) return next;
     }
@@ -1249,7 +1295,7 @@ export class Kvm implements HypercallContext, MsrContext {
     // Signed halves: no number that V8 would have to put on the heap.
     const lo = exit.dataLo | 0;
     const hi = exit.dataHi | 0;
-    if (this.era.fastpath && this.tryFastpath(vcpu, exit.msr, lo, hi)) return NEXT;
+    if (this.era.fastpath === true && this.tryFastpath(vcpu, exit.msr, lo, hi)) return NEXT;
     return this.slowWrmsr(vcpu, exit.msr, lo, hi);
   }
 
@@ -1298,10 +1344,10 @@ export class Kvm implements HypercallContext, MsrContext {
   private fastpathIcr(vcpu: KvmVcpu, lo: number, hi: number): boolean {
     const { era, router } = this;
     const { lapic } = vcpu;
-    const delivery = era.fastpathFixedPhysicalOnly ? -1 : router.delivery(lapic, lo, hi);
+    const delivery = era.fastpathFixedPhysicalOnly === true ? -1 : router.delivery(lapic, lo, hi);
     const verdict = icrVerdict(era, lapic.x2apic, lo, hi, delivery);
     if (this.trace !== null) return this.observedFastpathIcr(this.trace, vcpu, verdict, lo, hi);
-    if (!verdict.taken) return false;
+    if (verdict !== VERDICT.taken) return false;
     vcpu.stat.fastpath++;
     lapic.writeX2Icr(lo, hi);
     router.routeAs(delivery, lapic, lo & ~ICR_BUSY, hi);
@@ -1342,12 +1388,13 @@ export class Kvm implements HypercallContext, MsrContext {
   /** Straight back into the guest, unless the vCPU sent something to itself or its deadline has passed. */
   private endFastpath(vcpu: KvmVcpu, deadline: boolean): void {
     const { lapic, pv } = vcpu;
-    if (pv.eoiPending && !this.exitTracedFirst) syncPvEoi(this, vcpu);
+    if (pv.eoiPending === true && !this.exitTracedFirst) syncPvEoi(this, vcpu);
     this.skip(vcpu);
-    const reenters = !lapic.requestEvent && (deadline ? !lapic.timer.pending : this.reentersGuest);
+    const reenters =
+      lapic.requestEvent === false && (deadline ? lapic.timer.pending === false : this.reentersGuest === true);
     if (this.trace !== null) this.traceCompletion(this.trace, vcpu, reenters);
-    if (!reenters || this.era.reentryCounted) vcpu.stat.exits++;
-    if (pv.eoiPending && !reenters) syncPvEoi(this, vcpu);
+    if (!reenters || this.era.reentryCounted === true) vcpu.stat.exits++;
+    if (pv.eoiPending === true && !reenters) syncPvEoi(this, vcpu);
   }
 
   private traceCompletion(trace: Observation, vcpu: KvmVcpu, reenters: boolean): void {
@@ -1503,7 +1550,7 @@ export class Kvm implements HypercallContext, MsrContext {
   /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
   deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
     this.messages++;
-    if (!this.plain) return this.deliverSpecially(target, mode, vector, level, trigger);
+    if (this.plain !== true) return this.deliverSpecially(target, mode, vector, level, trigger);
     if (target.accept(mode, vector, level, trigger) === 0) return 0;
     this.accepted++;
     this.kick(this.vcpus[target.index]);
@@ -1549,7 +1596,7 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** kvm_vcpu_kick: wake a sleeper, or make a vCPU in the guest leave it. */
   private kick(target: KvmVcpu): void {
-    if (target.blocked) this.wakeUp(target);
+    if (target.blocked === true) this.wakeUp(target);
     else this.kickOut(target);
   }
 

@@ -64,6 +64,7 @@ export class Core {
         abort,
         keepPage: () => {},
         hot: () => {},
+        exit: () => 0,
         ...imports,
       },
     });

@@ -211,7 +211,7 @@ export class GuestMemory {
       const before = region.frames[at - region.begin];
       const frame = this.writableFrame(region, at);
       if (frame === undefined) return false;
-      if (frame !== before) this.core.u32[L.S_DIRTY * 2] = 1;
+      if (frame !== before) this.core.u32[L.S_DIRTY * 2] = L.DIRTY_TRANSLATION;
       this.core.u8.set(bytes.subarray(done, done + length), this.hostAddress(frame) + from);
       this.core.exports.memoryWritten(frame * PAGE_SIZE + from, length);
       return true;
@@ -245,7 +245,7 @@ export class GuestMemory {
     this.extra ??= new Uint16Array(MAX_FRAMES);
     const copy = this.regions.map((region) => ({ ...region, frames: region.frames.slice() }));
     this.hold(copy);
-    this.core.u32[L.S_DIRTY * 2] = 1;
+    this.core.u32[L.S_DIRTY * 2] = L.DIRTY_TRANSLATION;
     return copy;
   }
 
@@ -255,7 +255,7 @@ export class GuestMemory {
     this.regions = snapshot.map((region) => ({ ...region, frames: region.frames.slice() }));
     this.last = undefined;
     this.drop(before);
-    this.core.u32[L.S_DIRTY * 2] = 1;
+    this.core.u32[L.S_DIRTY * 2] = L.DIRTY_TRANSLATION;
   }
 
   /** Gives a snapshot's frames back. */

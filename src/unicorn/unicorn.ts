@@ -231,7 +231,7 @@ export class Unicorn {
 
   /** The CPU must look at its mode, translations and decoded code again. */
   private changed(): void {
-    this.core.u32[L.S_DIRTY * 2] = 1;
+    this.core.u32[L.S_DIRTY * 2] = L.DIRTY_TRANSLATION;
     this.changes |= CHANGED;
   }
 

@@ -7,7 +7,7 @@ import {
   EVENT_VALID, EXIT_ACCESS, EXIT_BUDGET, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, R_BASE, R_CR0, R_CR3, R_CR4, R_LIMIT, R_RFLAGS,
   R_RIP, R_RSP, SEG_CS, SEG_SS, SHADOW_MOV_SS, SHADOW_STI, STATE_STRIDE, S_DIRTY, S_EXIT_CODE, S_EXIT_LEN, S_INJECT, S_INJECT_ERROR,
   S_INJECT_LEN, S_INTERRUPTIBILITY, S_IOQ_COUNT, S_PENDING_DEBUG, S_STEPS, S_VECTORING, S_WINDOW, WINDOW_INTERRUPT, WINDOW_NMI,
-  S_CC_OP, S_CC_DST, S_CC_SRC, EXIT_STOP, HOOK_CHANGED, HOOK_CONTINUE, HOOK_STOP, S_GRANTS,
+  S_CC_OP, S_CC_DST, S_CC_SRC, EXIT_STOP, HOOK_CHANGED, HOOK_CONTINUE, HOOK_STOP, S_GRANTS, DIRTY_TRANSLATION,
 } from './layout';
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
@@ -717,12 +717,60 @@ function windowOpen(shadow: u64): bool {
   return false;
 }
 
-/** The host changed registers that decide the mode or the translation. */
-function adopt(): void {
+/** The host changed registers: DIRTY_MODE, those that the mode follows from; DIRTY_TRANSLATION, those that decide the translation, too. */
+function adopt(dirty: u64): void {
   setReg(S_DIRTY, 0);
+  computeMode();
+  if ((dirty & DIRTY_TRANSLATION) == 0) return;
   flushTlb();
   if ((reg(R_CR0) & CR0_PG) != 0 && (reg(R_CR4) & CR4_PAE) != 0 && !longMode) loadPdptes(reg(R_CR3));
   clearBrk();
+}
+
+/** Shows the host an exit of `vcpu` with everything as it is between runs. 1: it has dealt with it and the guest goes on. */
+// @ts-ignore: decorator
+@external('env', 'exit')
+declare function hostHandles(vcpu: i32, code: i32): i32;
+let asking: bool = false;
+/** Whether the host is asked at every exit. */
+export function askAtExits(on: bool): void {
+  asking = on;
+}
+
+/** Starts a run, or goes on after an exit that the host has dealt with. */
+// @ts-ignore: decorator
+@inline function begin(budget: i32): void {
+  ioqReset();
+  setReg(S_EXIT_CODE, EXIT_BUDGET);
+  setReg(S_VECTORING, 0);
+  const dirty = reg(S_DIRTY);
+  if (dirty) adopt(dirty);
+  clearBrk();
+  beginStep();
+  // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
+  setReg(S_STEPS, reg(S_STEPS) + budget);
+  setStepsLeft(budget);
+  tiered = tiersOn();
+  retryRip = NOWHERE;
+}
+/** Ends a run. Once more changes nothing. */
+// @ts-ignore: decorator
+@inline function end(): void {
+  flags();
+  // The delivery of an exception may be one step too many.
+  setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
+  setStepsLeft(0);
+}
+/** Asks the host about the exit just made. True: the guest goes on; the exit has used up a step of the budget. */
+function resumed(vcpu: i32): bool {
+  const left = stepsLeft;
+  end();
+  if (hostHandles(vcpu, <i32>reg(S_EXIT_CODE)) == 0) return false;
+  // The host may have looked at another vCPU, or run this one for no steps.
+  const block = stateBaseOf + <usize>vcpu * STATE_STRIDE;
+  if (st != block) selectVcpu(block);
+  begin(left - 1);
+  return true;
 }
 
 /**
@@ -731,18 +779,7 @@ function adopt(): void {
  */
 export function run(vcpu: i32, budget: i32): i32 {
   selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
-  ioqReset();
-  setReg(S_EXIT_CODE, EXIT_BUDGET);
-  setReg(S_VECTORING, 0);
-  if (reg(S_DIRTY)) adopt();
-  clearBrk();
-  beginStep();
-  const start = reg(S_STEPS);
-  // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
-  setReg(S_STEPS, start + budget);
-  setStepsLeft(budget);
-  tiered = tiersOn();
-  retryRip = NOWHERE;
+  begin(budget);
   // An access that the host completed belongs to an instruction that must finish before the next event.
   let unfinished = (reg(S_IOQ_COUNT) | reg(S_GRANTS)) != 0;
   if (unfinished) resumeAt(reg(R_RIP));
@@ -757,12 +794,14 @@ export function run(vcpu: i32, budget: i32): i32 {
       deliverException();
       if ((brk & BRK_EXIT) == 0) keepHits();
     }
-    if (brk & BRK_EXIT) break;
-    if (reg(S_DIRTY)) {
-      // Written by the host in a hook.
-      computeMode();
-      adopt();
+    if (brk & BRK_EXIT) {
+      if (!asking || !resumed(vcpu)) break;
+      unfinished = false;
+      continue;
     }
+    // Written by the host in a hook.
+    const dirty = reg(S_DIRTY);
+    if (dirty) adopt(dirty);
     if (!unfinished) {
       if (reg(S_INJECT) & EVENT_VALID) {
         if (stepsLeft <= 0) break;
@@ -844,9 +883,6 @@ export function run(vcpu: i32, budget: i32): i32 {
     if (trap && !held && !trapTaken && !switched) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
   }
 
-  flags();
-  // The delivery of an exception may be one step too many.
-  setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
-  setStepsLeft(0);
+  end();
   return <i32>reg(S_EXIT_CODE);
 }

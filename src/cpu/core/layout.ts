@@ -69,8 +69,12 @@ export const R_ATTR = 72;
 
 /** First slot behind the integer registers; x87 and SSE registers have slots of their own from R_FCW. */
 export const S_FIRST = 80;
-/** The host wrote CR0, CR3, CR4 or EFER: drop translations at the next run. */
+/** The host wrote registers that the CPU has derived something from: DIRTY_* bits. */
 export const S_DIRTY = 80;
+/** CR0, CR3, CR4 or EFER: translations are dropped. */
+export const DIRTY_TRANSLATION = 1;
+/** Any other from RFLAGS on. */
+export const DIRTY_MODE = 2;
 /** 1: the CPU answers as AMD (VMMCALL native), 0: as Intel (VMCALL native). */
 export const S_VENDOR = 81;
 /** Physical-address width in bits. */
