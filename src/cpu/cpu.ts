@@ -69,9 +69,9 @@ export interface Cpu {
    */
   run(index: number, budget: number): Exit;
   /**
-   * From now on `handler` is shown every exit of an instruction before `run` returns it, with all registers as they will be then. If it
-   * answers true, the guest goes on and the exit has taken one step off the budget, though none of the vCPU's steps. Spares the way out of
-   * and back into the engine; one that has no such way leaves at every exit. Null: nobody is asked.
+   * From now on `handler` is shown exits before `run` returns them, with all registers as they will be then but for the arithmetic flags:
+   * it neither needs nor changes them. If it answers true, the guest goes on; the exit has taken one from the budget, not from the vCPU's
+   * steps. That spares the way out of the engine and back. Null: nobody is asked. An engine without this leaves at every exit.
    */
   handleExits?(handler: ExitHandler | null): void;
   /** The host writes guest RAM here: translated or decoded code is dropped, and snapshots keep what is still there. */

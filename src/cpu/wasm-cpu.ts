@@ -118,36 +118,6 @@ const KEPT_BY_INIT: ReadonlySet<RegisterInfo['group']> = new Set(['msr', 'xcr', 
 
 const BUDGET: Exit = { reason: 'budget' };
 
-/** Every exit with qualifications, one for each vCPU: whatever the reason, a reader finds the same shape. */
-class CoreExit {
-  reason: ExitReason = 'hypercall';
-  length = 0;
-  // wrmsr, rdmsr
-  msr = 0;
-  dataLo = 0;
-  dataHi = 0;
-  // io, mmio, cr8
-  direction: 'in' | 'out' | 'read' | 'write' = 'in';
-  size = 0;
-  port = 0;
-  string = false;
-  value = 0;
-  breakpoints = 0;
-  gpaLo = 0;
-  gpaHi = 0;
-  gpr = 0;
-  valueLo = 0;
-  valueHi = 0;
-  // exception, internal
-  vector = 0;
-  hasErrorCode = false;
-  errorCode = 0;
-  addressLo = 0;
-  addressHi = 0;
-  code = 0;
-  what = '';
-}
-
 // Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
 const {
   R_RFLAGS,
@@ -173,6 +143,43 @@ const EXIT_Q1 = L.S_EXIT_Q1 * 2;
 const EXIT_DATA = L.S_EXIT_DATA * 2;
 const SHADOWS = L.SHADOW_STI | L.SHADOW_MOV_SS;
 
+/** Every exit with qualifications, one for each vCPU: whatever the reason, a reader finds the same shape. */
+class CoreExit {
+  readonly #u32: Uint32Array;
+  reason: ExitReason = 'hypercall';
+  // wrmsr, rdmsr
+  msr = 0;
+  dataLo = 0;
+  dataHi = 0;
+  // io, mmio, cr8
+  direction: 'in' | 'out' | 'read' | 'write' = 'in';
+  size = 0;
+  port = 0;
+  string = false;
+  value = 0;
+  breakpoints = 0;
+  gpaLo = 0;
+  gpaHi = 0;
+  gpr = 0;
+  valueLo = 0;
+  valueHi = 0;
+  // exception, internal
+  vector = 0;
+  hasErrorCode = false;
+  errorCode = 0;
+  addressLo = 0;
+  addressHi = 0;
+  code = 0;
+  what = '';
+
+  constructor(u32: Uint32Array) {
+    this.#u32 = u32;
+  }
+  get length(): number {
+    return this.#u32[EXIT_LEN] as number;
+  }
+}
+
 /** One vCPU's state block as the host sees it. Slot n of 8 bytes is at index n (u64) and 2n (u32). */
 export class WasmCpuState implements CpuState {
   readonly index: number;
@@ -182,7 +189,7 @@ export class WasmCpuState implements CpuState {
   private readonly bytes: Uint8Array;
   private readonly scratch: number;
 
-  private readonly left = new CoreExit();
+  private readonly left: CoreExit;
 
   constructor(index: number, memory: WebAssembly.Memory, core: CoreExports) {
     const base = core.stateBase() + index * L.STATE_STRIDE;
@@ -191,6 +198,7 @@ export class WasmCpuState implements CpuState {
     this.u64 = new BigUint64Array(memory.buffer, base, L.S_SLOTS);
     this.bytes = new Uint8Array(memory.buffer, base, L.STATE_STRIDE);
     this.core = core;
+    this.left = new CoreExit(this.u32);
     // The last bytes of the block are free: staging for writeLinear.
     this.scratch = base + L.STATE_STRIDE - 64;
   }
@@ -296,10 +304,9 @@ export class WasmCpuState implements CpuState {
 
   skipInstruction(): void {
     const { u32 } = this;
-    const length = u32[EXIT_LEN] as number;
-    const next = ((u32[RIP] as number) + length) >>> 0;
+    const next = (u32[RIP] as number) + (u32[EXIT_LEN] as number);
     u32[RIP] = next;
-    if (next < length || u32[RIP + 1] !== 0) this.carryRip(next < length);
+    if (u32[RIP + 1] !== 0 || next > 0xffffffff) this.carryRip(next > 0xffffffff);
     if (((u32[INTERRUPTIBILITY] as number) & SHADOWS) !== 0) u32[INTERRUPTIBILITY] &= ~SHADOWS;
   }
   /** RIP is as wide as the mode makes it. */
@@ -400,23 +407,21 @@ export class WasmCpuState implements CpuState {
 
   /** The exit that the core left with, `code` = EXIT_*. */
   exit(code: number): Exit {
-    const { u32, left } = this;
-    if (code === EXIT_HYPERCALL) {
-      left.reason = 'hypercall';
-    } else if (code === EXIT_WRMSR) {
-      left.reason = 'wrmsr';
-      left.msr = u32[EXIT_Q0] as number;
-      left.dataLo = u32[EXIT_DATA] as number;
-      left.dataHi = u32[EXIT_DATA + 1] as number;
-    } else {
-      return code === EXIT_BUDGET ? BUDGET : this.otherExit(code);
-    }
-    left.length = u32[EXIT_LEN] as number;
+    const { left } = this;
+    if (code === EXIT_HYPERCALL) left.reason = 'hypercall';
+    else if (code === EXIT_WRMSR) this.wrmsrExit();
+    else return code === EXIT_BUDGET ? BUDGET : this.otherExit(code);
     return left as unknown as Exit;
+  }
+  private wrmsrExit(): void {
+    const { u32, left } = this;
+    left.reason = 'wrmsr';
+    left.msr = u32[EXIT_Q0] as number;
+    left.dataLo = u32[EXIT_DATA] as number;
+    left.dataHi = u32[EXIT_DATA + 1] as number;
   }
   private otherExit(code: number): Exit {
     const { u32, left } = this;
-    left.length = u32[EXIT_LEN] as number;
     switch (code) {
       case EXIT_RDMSR:
         left.reason = 'rdmsr';

@@ -97,5 +97,6 @@ export const reachedDecisions: Int32Array = words.subarray(0, 4);
 export const decision = (name: Decision): number => DECISIONS.indexOf(name);
 
 export function reach(point: number): void {
-  words[point >> 5] |= 1 << (point & 31);
+  // Of a shift's width only the low five bits count.
+  words[point >> 5] |= 1 << point;
 }

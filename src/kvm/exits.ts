@@ -37,6 +37,8 @@ export const EXIT_KINDS = 28;
 // What handling an exit leads to.
 /** Go round the loop: evaluate events, enter again. */
 export const NEXT = 0;
+/** The same after an exit that leaves nothing to be done before the entry but, if one was requested, the evaluation of events. */
+export const REENTER = 3;
 /** This was no exit as far as KVM is concerned: go on in the guest. */
 export const RESUME = 1;
 /** Return `result`. */

@@ -153,8 +153,8 @@ const X2_READABLE = new Set([
 const XAPIC_READABLE = new Set([APIC_APR, APIC_DFR, APIC_ICR2]);
 
 // Decision points, for fuzzing.
-const AT_ACCEPT_LEVEL = decision('accept-level');
-const AT_ACCEPT_EDGE = decision('accept-edge');
+/** By trigger mode. */
+const AT_ACCEPT = [decision('accept-edge'), decision('accept-level')];
 const AT_ACCEPT_SMI = decision('accept-smi');
 const AT_ACCEPT_KICK = decision('accept-kick');
 const AT_ACCEPT_NMI = decision('accept-nmi');
@@ -196,6 +196,9 @@ export class Lapic {
   readonly vcpuId: number;
   /** 32-bit registers, slot = offset / 16. In x2APIC mode ICR2 holds ICR[63:32]. */
   readonly registers: Uint32Array = new Uint32Array(SLOTS);
+  /** IRR and TMR in there, 32 vectors a word. */
+  private readonly requested: Uint32Array = this.registers.subarray(IRR, IRR + 8);
+  private readonly triggers: Uint32Array = this.registers.subarray(TMR, TMR + 8);
   /** x2APIC ICR[63:32] as the processor itself last wrote it, on hardware that virtualizes the write; else 0. */
   processorIcrHigh = 0;
   /** KVM keeps the x2APIC ICR as one register of 64 bits, apart from the ICR2 of xAPIC mode. */
@@ -430,17 +433,16 @@ export class Lapic {
    * Returns 1 if it was accepted: the sender has to kick the vCPU then.
    */
   accept(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
-    if (mode > MODE_LOWEST) return this.#acceptOther(mode, vector, level, trigger);
+    if (mode > MODE_LOWEST) return this.acceptOther(mode, vector, level, trigger);
     if (mode === MODE_LOWEST) this.arbitration++;
     if (trigger !== 0 && level === 0) return 0;
     if (this.swEnabled !== true || this.hwEnabled !== true) return 0;
-    reach(trigger !== 0 ? AT_ACCEPT_LEVEL : AT_ACCEPT_EDGE);
+    reach(AT_ACCEPT[trigger]);
+    const { requested, triggers } = this;
     const word = vector >> 5;
-    const bit = 1 << (vector & 31);
-    const r = this.registers;
-    if (trigger !== 0) r[TMR + word] |= bit;
-    else r[TMR + word] &= ~bit;
-    r[IRR + word] |= bit;
+    const bit = 1 << vector;
+    triggers[word] = trigger !== 0 ? triggers[word] | bit : triggers[word] & ~bit;
+    requested[word] |= bit;
     this.irrPending = true;
     this.requestEvent = true;
     this.received++;
@@ -448,7 +450,7 @@ export class Lapic {
   }
 
   /** A message that goes past the IRR. */
-  #acceptOther(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
+  private acceptOther(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
     switch (mode) {
       case MODE_SMI:
         reach(AT_ACCEPT_SMI);

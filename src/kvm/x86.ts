@@ -66,6 +66,7 @@ import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
 // Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
 const {
   NEXT,
+  REENTER,
   RESUME,
   RETURN,
   EXIT_CPUID,
@@ -289,8 +290,6 @@ export class Kvm implements HypercallContext, MsrContext {
   private next: number = HANDLED;
   /** Exits since the last entry from `loop` after which the guest went on at once. */
   private passed = 0;
-  /** `clock.next` at that entry. */
-  private deadline = 0;
   private result: VcpuRunResult = BUDGET;
   /** Set when the host crashed: every later run gives it again. */
   private hostBug: VcpuRunResult | null = null;
@@ -316,7 +315,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.exitHypercalls = options.exitHypercalls ?? 0;
     this.pvFeatures = (options.pvFeatures ?? defaultPvFeatures(era)) >>> 0;
     const enforced = (options.enforcePvFeatures ?? false) && era.pvEnforcement;
-    this.allowedPvFeatures = enforced ? this.pvFeatures : 0xffffffff;
+    this.allowedPvFeatures = enforced ? this.pvFeatures | 0 : -1;
     const intel = cpu.vendor === 'intel';
     this.exitTable = intel ? VMX_EXITS : SVM_EXITS;
     this.nativeHypercall = intel ? VMX_HYPERCALL : SVM_HYPERCALL;
@@ -365,7 +364,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.assist?.recalculate();
     this.plain = this.trace === null && this.assist === null;
     const inside = this.plain && this.costs === null;
-    cpu.handleExits?.(inside ? (exit) => this.handleInside(exit) : null);
+    cpu.handleExits?.(inside ? this.handleInside : null);
   }
 
   private makeIrqchip(pit: boolean): Irqchip {
@@ -507,7 +506,6 @@ export class Kvm implements HypercallContext, MsrContext {
     const result = this.loop(vcpu, budget);
     this.next = HANDLED;
     this.passed = 0;
-    this.deadline = 0;
     this.clock.leave();
     this.running = null;
     return result;
@@ -731,7 +729,6 @@ export class Kvm implements HypercallContext, MsrContext {
       }
       if (assist !== null && assist.active) assist.beforeEntry(vcpu);
       if (costs !== null) vcpu.syncTsc();
-      this.deadline = clock.next;
       this.passed = 0;
       this.next = UNHANDLED;
       // Whosever timer is next, it expires on time.
@@ -1039,41 +1036,32 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- after an exit ----
 
   /**
-   * Handles an exit of `loop` while the engine still waits (vmx_vcpu_enter_exit and vmx_handle_exit in one). True: nothing has to be done
-   * before the next entry, so that the guest goes on from here.
+   * Handles an exit of `loop` while the engine still waits (vmx_vcpu_enter_exit and vmx_handle_exit in one). True: the guest goes on from
+   * here. Only for VMs whose exits nobody records.
    */
-  private handleInside(exit: Exit): boolean {
-    const vcpu = this.running;
-    if (this.next !== UNHANDLED || vcpu === null) return false;
-    const next = this.handleExit(vcpu, exit);
-    const { lapic } = vcpu;
-    if (
-      next === NEXT &&
-      lapic.requestEvent === false &&
-      vcpu.mp === MP_RUNNABLE &&
-      vcpu.finishing === false &&
-      vcpu.pv.requests === 0 &&
-      lapic.timer.pending === false &&
-      this.clock.next === this.deadline
-    ) {
-      vcpu.mode = IN_GUEST;
-      this.passed++;
-      return true;
+  private readonly handleInside = (exit: Exit): boolean => {
+    if (this.next !== UNHANDLED) return false;
+    const vcpu = this.running as KvmVcpu;
+    const next = this.dispatch(vcpu, exit);
+    if (next !== REENTER || vcpu.lapic.requestEvent !== false) {
+      this.next = next;
+      return false;
     }
-    this.next = next;
-    return false;
-  }
+    vcpu.mode = IN_GUEST;
+    this.passed++;
+    return true;
+  };
 
   private handleExit(vcpu: KvmVcpu, exit: Exit): number {
-    const { reason } = exit;
-    const next =
-      reason === 'hypercall'
-        ? this.hypercall(vcpu)
-        : reason === 'wrmsr'
-          ? this.wrmsr(vcpu, exit as WrmsrExit)
-          : this.otherExit(vcpu, exit);
+    const next = this.dispatch(vcpu, exit);
     if (this.plain !== true) this.closeRecord(vcpu, next);
     return next;
+  }
+
+  private dispatch(vcpu: KvmVcpu, exit: Exit): number {
+    const { reason } = exit;
+    if (reason === 'hypercall') return this.hypercall(vcpu);
+    return reason === 'wrmsr' ? this.wrmsr(vcpu, exit) : this.otherExit(vcpu, exit);
   }
 
   /** Closes the exit's record unless user space has to finish the exit. */
@@ -1193,6 +1181,11 @@ export class Kvm implements HypercallContext, MsrContext {
     return NEXT;
   }
 
+  private skipReenter(vcpu: KvmVcpu): number {
+    this.skip(vcpu);
+    return REENTER;
+  }
+
   private toUser(vcpu: KvmVcpu, result: VcpuRunResult, reason: string): number {
     this.result = result;
     if (this.costs !== null) this.clock.advance(this.costs.userSpace);
@@ -1210,22 +1203,21 @@ export class Kvm implements HypercallContext, MsrContext {
   // ---- hypercalls ----
 
   private hypercall(vcpu: KvmVcpu): number {
-    const { state, stat } = vcpu;
     this.leave(vcpu, EXIT_HYPERCALL);
     this.trace?.hypercall(vcpu);
-    const long = state.is64bit;
-    const ret = state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long);
-    if (ret >= EXIT_TO_USER) return this.hypercallWithoutResult(vcpu, ret, long);
-    stat.hypercalls++;
-    state.set(R_RAX, ret >>> 0, long && ret < 0 ? 0xffffffff : 0);
+    const ret = this.dispatchHypercall(vcpu);
+    if (ret >= EXIT_TO_USER) return this.hypercallWithoutResult(vcpu, ret);
+    vcpu.stat.hypercalls++;
+    const { state } = vcpu;
+    state.set(R_RAX, ret >>> 0, ret < 0 && state.is64bit ? 0xffffffff : 0);
     this.skip(vcpu);
-    return this.yieldRequested === true ? this.yieldNow() : NEXT;
+    return this.yieldRequested === true ? this.yieldNow() : REENTER;
   }
 
-  private hypercallWithoutResult(vcpu: KvmVcpu, answer: number, long: boolean): number {
+  private hypercallWithoutResult(vcpu: KvmVcpu, answer: number): number {
     reach(answer === HOST_BUG ? AT_HOST_BUG : AT_HYPERCALL_TO_USER);
     if (this.era.hypercallCountedFirst) vcpu.stat.hypercalls++;
-    return answer === HOST_BUG ? RETURN : this.hypercallToUser(vcpu, long);
+    return answer === HOST_BUG ? RETURN : this.hypercallToUser(vcpu, vcpu.state.is64bit);
   }
 
   private yieldNow(): number {
@@ -1234,8 +1226,10 @@ export class Kvm implements HypercallContext, MsrContext {
     return RETURN;
   }
 
-  private dispatchHypercall(vcpu: KvmVcpu, long: boolean): number {
+  private dispatchHypercall(vcpu: KvmVcpu): number {
     const { state } = vcpu;
+    if (state.cpl !== 0) return -KVM_EPERM;
+    const long = state.is64bit;
     if (long && state.hi(R_RAX) !== 0) {
       reach(AT_HYPERCALL_UPPER_HALF);
       return -KVM_ENOSYS;
@@ -1295,7 +1289,8 @@ export class Kvm implements HypercallContext, MsrContext {
     // Signed halves: no number that V8 would have to put on the heap.
     const lo = exit.dataLo | 0;
     const hi = exit.dataHi | 0;
-    if (this.era.fastpath === true && this.tryFastpath(vcpu, exit.msr, lo, hi)) return NEXT;
+    if (this.era.fastpath === true && this.tryFastpath(vcpu, exit.msr, lo, hi))
+      return exit.msr === MSR_X2APIC_ICR ? REENTER : NEXT;
     return this.slowWrmsr(vcpu, exit.msr, lo, hi);
   }
 
@@ -1436,7 +1431,7 @@ export class Kvm implements HypercallContext, MsrContext {
     }
     state.set(R_RAX, this.dataLo, 0);
     state.set(R_RDX, this.dataHi, 0);
-    return this.skipNext(vcpu);
+    return this.skipReenter(vcpu);
   }
 
   private writeMsr(vcpu: KvmVcpu, msr: number, lo: number, hi: number, host: boolean): boolean {
@@ -1652,7 +1647,7 @@ export class Kvm implements HypercallContext, MsrContext {
     state.set(R_RCX, leaf.ecx, 0);
     state.set(R_RDX, leaf.edx, 0);
     this.trace?.emit({ event: 'kvm_cpuid', vcpu: vcpu.index, func: func >>> 0, index: index >>> 0, ...leaf });
-    return this.skipNext(vcpu);
+    return this.skipReenter(vcpu);
   }
 
   private io(vcpu: KvmVcpu, exit: IoExit): number {

@@ -34,9 +34,13 @@ let tierBias: usize = 0;
 /** Raised when records are recycled: pointers to them from before are void. */
 export let generation: i32 = 0;
 
+/** Raised whenever decoded code is dropped, if only one page of it. */
+export let losses: i32 = 0;
+
 /** Drops every decoded instruction of every vCPU. Only between instructions. */
 export function flushCode(): void {
   generation++;
+  losses++;
   for (let page = pagePool; page < poolNext; page += PAGE_BYTES) {
     const cell = load<u32>(page, PAGE_CELL);
     if (cell) store<u32>(cell, 0);
@@ -129,6 +133,7 @@ export function codeWritten(address: u64, size: i32): void {
       store<u32>(page, 0, PAGE_CELL);
       store<u32>(page, <u32>freeList, PAGE_NEXT_FREE);
       freeList = page;
+      losses++;
       const times = load<u8>(drops + frame);
       if (times < 255) store<u8>(drops + frame, times + 1);
       setBrk(BRK_LOOKUP);

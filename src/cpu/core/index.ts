@@ -11,7 +11,7 @@ import {
 } from './layout';
 import {
   BRK_EXIT, BRK_FAULT, BRK_LOOKUP, CR0_PG, CR4_PAE, DB, FLAG_IF, FLAG_RF, FLAG_TF, GP, NONCANONICAL, SS, brk, clearBrk,
-  codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, longMode, nextRip, raise, raiseError, reg, reg32,
+  codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, liveVersion, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
 import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, settle } from './flags';
@@ -20,7 +20,7 @@ import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
 } from './mmu';
 import { MAX_LENGTH, decode, decodeRun, pseudo } from './decode';
-import { decodedPage, generation, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
+import { decodedPage, generation, losses, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
 import {
   MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
   OP_ENTER, OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { count, countRetry, enter, tiersOn, watched } from './tier';
+import { count, countExit, countRetry, enter, tiersOn, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -129,6 +129,8 @@ export function writeLinear(vcpu: i32, linear: u64, from: u32, length: i32): i32
 const NOWHERE: u64 = 0x8000000000000000;
 /** Compiled code may run where there is some. */
 let tiered: bool = false;
+/** What costs more to enter than to interpret: steps. */
+const SHORT_STAY: i32 = 16;
 /** Where compiled code could not go on, so that this one time the instruction is not left to it. */
 let retryRip: u64 = NOWHERE;
 
@@ -254,8 +256,10 @@ function compiled(): usize {
     settle();
     if (how > <usize>TIER_RETRY) {
       // The instruction of this record broke the flow.
+      if (brk & BRK_EXIT && before - stepsLeft <= SHORT_STAY) countExit(rec, rip);
       if (brk & (BRK_FAULT | BRK_EXIT)) {
         setReg(R_RIP, curRip);
+        exitRecord = load<u16>(how, REC_OP) == OP_GENERIC && load<u8>(how, REC_FLAGS) & REC_END ? how : 0;
         if (brk & BRK_FAULT && exVector == NONCANONICAL) raiseError(load<u8>(how, REC_SEG) == SEG_SS ? SS : GP, 0);
       } else setReg(R_RIP, nextRip);
       return 0;
@@ -283,7 +287,8 @@ function interpret(first: usize): void {
   let n = stepsLeft;
   let rip = reg(R_RIP);
   const start = n;
-  let linkFrom: usize = 0;
+  let linkFrom = resumeFrom;
+  resumeFrom = 0;
   let rec: usize = 0;
   let known = first;
 
@@ -589,6 +594,7 @@ function interpret(first: usize): void {
           if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK && op != OP_ENTER) setRips(rip, rip + step);
           // Not rip: a fault behind a task switch belongs to the new task.
           setReg(R_RIP, curRip);
+          exitRecord = op == OP_GENERIC && load<u8>(rec, REC_FLAGS) & REC_END ? rec : 0;
           if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
             raiseError(load<u8>(rec, REC_SEG) == SEG_SS ? SS : GP, 0);
           }
@@ -753,25 +759,42 @@ export function askAtExits(on: bool): void {
   tiered = tiersOn();
   retryRip = NOWHERE;
 }
-/** Ends a run. Once more changes nothing. */
+/** Steps of the budget that were not used are none of the vCPU's. Once more changes nothing. */
 // @ts-ignore: decorator
 @inline function end(): void {
-  flags();
   // The delivery of an exception may be one step too many.
   setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
   setStepsLeft(0);
 }
-/** Asks the host about the exit just made. True: the guest goes on; the exit has used up a step of the budget. */
+/**
+ * Asks the host about the exit just made. True: the guest goes on; the exit has used up a step of the budget. Arithmetic flags stay lazy
+ * meanwhile: the host neither reads nor writes them.
+ */
 function resumed(vcpu: i32): bool {
   const left = stepsLeft;
+  const block = st;
+  const lost = losses;
+  const version = liveVersion;
+  const from = curRip;
+  const next = nextRip;
+  const leftBy = exitRecord;
   end();
   if (hostHandles(vcpu, <i32>reg(S_EXIT_CODE)) == 0) return false;
   // The host may have looked at another vCPU, or run this one for no steps.
-  const block = stateBaseOf + <usize>vcpu * STATE_STRIDE;
   if (st != block) selectVcpu(block);
   begin(left - 1);
+  // As a jump within a page: the record that control goes on with is noted in the one that it comes from.
+  if (losses == lost && liveVersion == version && reg(R_RIP) == next && (from ^ next) < 4096) {
+    resumeFrom = leftBy;
+    if (leftBy != 0) resumeRecord = load<u32>(leftBy, REC_LINK);
+  }
   return true;
 }
+/** Record of the instruction that exited, 0 if it is none that ends a run of records: the others may have something else at REC_LINK. */
+let exitRecord: usize = 0;
+/** After an exit: the record to go on with, if it is known; that which is to be linked with it. */
+let resumeRecord: usize = 0;
+let resumeFrom: usize = 0;
 
 /**
  * Runs vCPU `vcpu` for at most `budget` steps: delivers the injected event first. Returns the exit code, EXIT_*; the other exit
@@ -785,7 +808,10 @@ export function run(vcpu: i32, budget: i32): i32 {
   if (unfinished) resumeAt(reg(R_RIP));
 
   for (;;) {
+    const noted = resumeRecord;
+    resumeRecord = 0;
     if (brk & BRK_FAULT) {
+      resumeFrom = 0;
       // A delivery is a step too, so that a handler that cannot be fetched ends with the budget. That of the last step's fault goes
       // beyond the budget and counts all the same: how steps are divided into runs must not show.
       setStepsLeft(stepsLeft - 1);
@@ -795,7 +821,8 @@ export function run(vcpu: i32, budget: i32): i32 {
       if ((brk & BRK_EXIT) == 0) keepHits();
     }
     if (brk & BRK_EXIT) {
-      if (!asking || !resumed(vcpu)) break;
+      // With the exit the budget may be at its end.
+      if (!asking || stepsLeft <= 1 || !resumed(vcpu)) break;
       unfinished = false;
       continue;
     }
@@ -832,7 +859,8 @@ export function run(vcpu: i32, budget: i32): i32 {
     beginStep();
     if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
       if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-      const first = tiered ? compiled() : 0;
+      const known = noted != 0 && (!tiered || load<u16>(noted, REC_OP) != OP_ENTER);
+      const first = known ? noted : tiered ? compiled() : 0;
       if (brk == 0) {
         interpret(first);
         if (brk == 0 && tiered) count();
@@ -883,6 +911,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     if (trap && !held && !trapTaken && !switched) setReg(S_PENDING_DEBUG, reg(S_PENDING_DEBUG) | DR6_BS);
   }
 
+  flags();
   end();
   return <i32>reg(S_EXIT_CODE);
 }

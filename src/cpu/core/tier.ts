@@ -11,7 +11,7 @@ import { decodeRun } from './decode';
 import { stepsLeft } from './exec';
 import { OP_ENTER, REC_OP } from './record';
 
-/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often; -2: again. */
+/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often; -2: for good. */
 // @ts-ignore: decorator
 @external('env', 'hot')
 declare function hot(frame: u32, offset: i32, count: i32): void;
@@ -75,6 +75,13 @@ export function countRetry(rec: usize, rip: u64, steps: i32): void {
   const times = before + 1;
   store<u16>(at, <u16>times);
   if (times % MANY_RETRIES == 0 && recordAtRip(rip) == rec) hot(frame, offset, times == MANY_RETRIES ? -1 : -2);
+}
+/** The compiled code that starts at `rip` came soon to an instruction that exits. */
+export function countExit(rec: usize, rip: u64): void {
+  const at = tierOf(rec);
+  const times = <u32>load<u16>(at) + 1;
+  store<u16>(at, <u16>times);
+  if (times % MANY_RETRIES == 0 && recordAtRip(rip) == rec) hot(frame, offset, -2);
 }
 /** Code is translated at all. */
 // @ts-ignore: decorator
