@@ -26,7 +26,7 @@ async function play(
   const vm = await createVm({ ...options, budget: BUDGET, record: false });
   vm.load(program as Program);
   if (!inside) vm.kvm.cpu.handleExits?.(null);
-  let end: RunEnd = { kind: 'budget' };
+  let end: RunEnd = { kind: 'budget', steps: 0 };
   for (let left = BUDGET; left > 0 && end.kind === 'budget'; left -= portion) {
     end = vm.advance({ budget: Math.min(left, portion) });
   }
