@@ -45,26 +45,26 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '3 vectors below 16 are refused',
     file: LAPIC,
-    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
-    replace: 'if (vector < 16 || !this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
+    find: 'if (this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
+    replace: 'if (vector < 16 || this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
   },
   {
     name: '4 a level-triggered de-assert is delivered',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (!this.swEnabled',
-    replace: 'if (!this.swEnabled',
+    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (this.swEnabled !== true',
+    replace: 'if (this.swEnabled !== true',
   },
   {
     name: '4 an edge without level is dropped',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (!this.swEnabled',
-    replace: 'if (level === 0) return 0;\n    if (!this.swEnabled',
+    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (this.swEnabled !== true',
+    replace: 'if (level === 0) return 0;\n    if (this.swEnabled !== true',
   },
   {
     name: '4 an edge leaves TMR alone',
     file: LAPIC,
-    find: 'else r[TMR + word] &= ~bit;',
-    replace: '',
+    find: ': triggers[word] & ~bit;',
+    replace: ': triggers[word];',
   },
   {
     name: '5 INIT de-assert is carried out',
@@ -169,8 +169,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '14 a software-disabled APIC takes Fixed',
     file: LAPIC,
-    find: 'if (!this.swEnabled || !this.hwEnabled) return 0;\n    reach(',
-    replace: 'if (!this.hwEnabled) return 0;\n    reach(',
+    find: 'if (this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
+    replace: 'if (this.hwEnabled !== true) return 0;\n    reach(',
   },
   {
     name: '14 a software-disabled APIC takes no NMI',
@@ -205,14 +205,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '17 a call from CPL 3 is served',
     file: X86,
-    find: 'state.cpl !== 0 ? -KVM_EPERM : this.dispatchHypercall(vcpu, long)',
-    replace: 'this.dispatchHypercall(vcpu, long)',
+    find: 'if (state.cpl !== 0) return -KVM_EPERM;',
+    replace: '',
   },
   {
     name: '17 the feature bit is never enforced',
     file: X86,
-    find: 'this.allowedPvFeatures = enforced ? this.pvFeatures : 0xffffffff;',
-    replace: 'this.allowedPvFeatures = 0xffffffff;',
+    find: 'this.allowedPvFeatures = enforced ? this.pvFeatures | 0 : -1;',
+    replace: 'this.allowedPvFeatures = -1;',
   },
   {
     name: '17 a logical destination is no error',
@@ -235,7 +235,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '18 the result of a 32-bit call is sign-extended',
     file: X86,
-    find: 'long && ret < 0 ? 0xffffffff : 0',
+    find: 'ret < 0 && state.is64bit ? 0xffffffff : 0',
     replace: 'ret < 0 ? 0xffffffff : 0',
   },
   {

@@ -242,6 +242,7 @@ export class Kvm implements HypercallContext, MsrContext {
   readonly exitHypercalls: number;
   /** CPUID 0x40000001 EAX. */
   readonly pvFeatures: number;
+  /** Those that are not refused, as a signed number. */
   readonly allowedPvFeatures: number;
 
   /** Time of this VM: it passes while `run` executes steps, and by `advanceTime`. */
@@ -727,7 +728,7 @@ export class Kvm implements HypercallContext, MsrContext {
       } else if (left <= 0) {
         return BUDGET;
       }
-      if (assist !== null && assist.active) assist.beforeEntry(vcpu);
+      if (assist?.active) assist.beforeEntry(vcpu);
       if (costs !== null) vcpu.syncTsc();
       this.passed = 0;
       this.next = UNHANDLED;
