@@ -56,6 +56,15 @@ describe('a program', () => {
   });
 });
 
+describe('a word that every object of JavaScript has', () => {
+  it.each(['constructor', '__proto__'])('%s is a label like any other, and no instruction', (word) => {
+    const { symbols, bytes } = assemble(`${word}: jmp ${word}\n mov rax, [${word}]`, { fileName: 't.S' });
+    expect(symbols.get(word)).toBe(0x1000n);
+    expect([...bytes]).toEqual([0xeb, 0xfe, 0x48, 0x8b, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00]);
+    expect(() => assemble(word, { fileName: 't.S' })).toThrow(`unknown instruction "${word}"`);
+  });
+});
+
 describe('.org', () => {
   it('before the first byte is the origin', () => {
     expect(build('.org 0x7c00\nnop', { origin: 0x1000 })).toMatchObject({ origin: 0x7c00, entry: 0x7c00 });

@@ -4,6 +4,7 @@
  * As in GNU as each statement is seen once, with what is defined before it; addresses and forward references are filled in after
  * the layout.
  */
+
 import { CONDITIONS, DIRECTIVES, type Use } from './directives.ts';
 import { encode, isInstruction, type Prefixes } from './encode.ts';
 import {
@@ -21,6 +22,7 @@ import { type Bits, type Context, type Report, Section } from './layout.ts';
 import { readStatements, SourceFault, type Statement, tokenize } from './lexer.ts';
 import { bindArguments, expand, listArguments, type Macro, parseMacroHeader } from './macro.ts';
 import { OperandParser } from './operand.ts';
+import { own } from './own.ts';
 import { nearest } from './suggest.ts';
 
 /** What an `.include` finds: the text, and the name it goes by in messages and further includes. */
@@ -288,7 +290,7 @@ export class Assembly implements ExpressionScope {
     let at = start;
     let rest = behind;
     let prefixes = NO_PREFIXES;
-    while (PREFIX_BYTES[name] !== undefined || PREFIX_WORD.test(name)) {
+    while (own(PREFIX_BYTES, name) !== undefined || PREFIX_WORD.test(name)) {
       prefixes = withPrefix(prefixes, name, this.bits, at);
       WORD.lastIndex = rest;
       const word = WORD.exec(text);
@@ -630,7 +632,7 @@ function simplified(value: Expression, known: ReturnType<typeof reduce>): Expres
 }
 
 function withPrefix(prefixes: Prefixes, name: string, bits: Bits, at: number): Prefixes {
-  const byte = PREFIX_BYTES[name];
+  const byte = own(PREFIX_BYTES, name);
   if (byte !== undefined) {
     if (prefixes.bytes.includes(byte)) throw new SourceFault(`prefix "${name}" stands twice`, at);
     return { ...prefixes, bytes: [...prefixes.bytes, byte] };

@@ -4,12 +4,14 @@
  * Choices are those of GNU as: symbolic values get their full width, constants the shortest that holds them; prefixes come in the
  * order segment, 67, 66, F3/F2, F0, REX; segment registers and selectors move without operand-size prefix.
  */
+
 import type { Encoder, Instruction } from 'iced-x86';
 import { type Expression, number, type Register, reduce } from './expression.ts';
 import { type Form, formsOf, iced, mnemonics, registerNamed, resized } from './isa.ts';
 import type { Bits } from './layout.ts';
 import { SourceFault } from './lexer.ts';
 import type { FarOperand, ImmediateOperand, MemoryOperand, Operand, RegisterOperand } from './operand.ts';
+import { own } from './own.ts';
 import { nearest } from './suggest.ts';
 
 /** A prefix written before a mnemonic. */
@@ -76,11 +78,11 @@ function findEntry(mnemonic: string): Entry | undefined {
     const forms = ['b', 'w', 'd', 'q'].flatMap((letter) => formsOf(mnemonic + letter) ?? []);
     return { name: mnemonic, forms: forms.filter(isStringForm), suffix: undefined };
   }
-  const forms = formsOf(SPECIAL[mnemonic] ?? mnemonic);
+  const forms = formsOf(own(SPECIAL, mnemonic) ?? mnemonic);
   if (forms !== undefined) return { name: mnemonic, forms, suffix: undefined };
   const suffix = SUFFIX_BITS[mnemonic.slice(-1)];
   const base = mnemonic.slice(0, -1);
-  const trimmed = suffix === undefined ? undefined : formsOf(SPECIAL[base] ?? base);
+  const trimmed = suffix === undefined ? undefined : formsOf(own(SPECIAL, base) ?? base);
   return trimmed === undefined ? undefined : { name: base, forms: trimmed, suffix };
 }
 

@@ -3,10 +3,12 @@
  *
  * Loaded on first use: the library takes 20 ms, the index of mnemonics 10 ms, forms are described as they are asked for.
  */
+
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
 import type { Register, RegisterClass } from './expression.ts';
 import type { Bits } from './layout.ts';
+import { own } from './own.ts';
 
 /** One encoding of an instruction. */
 export interface Form {
@@ -122,7 +124,7 @@ export function mnemonics(): string[] {
 export function formsOf(mnemonic: string): readonly Form[] | undefined {
   const known = formsByMnemonic.get(mnemonic);
   if (known !== undefined) return known;
-  const names = (ALIASES[mnemonic] ?? [conditionName(mnemonic)]).flatMap((name) => index().get(name) ?? []);
+  const names = (own(ALIASES, mnemonic) ?? [conditionName(mnemonic)]).flatMap((name) => index().get(name) ?? []);
   if (names.length === 0) return undefined;
   const forms = names.map(describeForm);
   formsByMnemonic.set(mnemonic, forms);

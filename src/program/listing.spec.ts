@@ -19,6 +19,14 @@ it('shows address, bytes and source, long data in rows, labels on lines of their
   );
 });
 
+it('of an image is its bytes', () => {
+  const { segments } = assemble('.quad 1, 2\n hlt', { fileName: 't.S' });
+  const image = { ...assemble('', { fileName: 't.S' }), segments };
+  expect(listing(image)).toBe(
+    ['001000  01 00 00 00 00 00 00 00', '001008  02 00 00 00 00 00 00 00', '001010  f4', ''].join('\n'),
+  );
+});
+
 it('of an empty program is empty', () => {
   expect(listing(assemble('', { fileName: 't.S' }))).toBe('');
 });

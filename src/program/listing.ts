@@ -4,7 +4,7 @@ import type { Program } from './assembler.ts';
 const BYTES_PER_ROW = 8;
 const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
 
-/** Text of the listing, one row per statement and further rows for more than 8 bytes; rows of equal bytes are left out. */
+/** Text of the listing, one row per statement and further rows for more than 8 bytes; rows of equal bytes are left out. An image without source lines is its bytes. */
 export function listing(program: Program): string {
   const rows: string[] = [];
   const last = program.segments[program.segments.length - 1];
@@ -15,7 +15,8 @@ export function listing(program: Program): string {
     const cells = `${address.toString(16).padStart(width, '0')}  ${hexOf(bytes).padEnd(BYTES_PER_ROW * 3 - 1)}`;
     rows.push(`${cells}  ${source}`.trimEnd());
   };
-  for (const { address, length, source } of program.lines) {
+  const images = program.segments.map(({ address, bytes }) => ({ address, length: bytes.length, source: '' }));
+  for (const { address, length, source } of program.lines.length > 0 ? program.lines : images) {
     for (const label of labels.get(address) ?? []) {
       if (!source.startsWith(`${label}:`)) rows.push(`${' '.repeat(width + BYTES_PER_ROW * 3 + 3)}${label}:`);
     }

@@ -1,4 +1,5 @@
 /** Operands of instructions in Intel syntax as GNU as reads it. */
+
 import {
   constant,
   type Expression,
@@ -11,6 +12,7 @@ import {
 import { existsIn, registerNamed } from './isa.ts';
 import type { Bits } from './layout.ts';
 import { SourceFault } from './lexer.ts';
+import { own } from './own.ts';
 
 export interface RegisterOperand {
   readonly kind: 'register';
@@ -140,10 +142,11 @@ export class OperandParser extends ExpressionParser {
       }
       return { kind: 'offset', operand: this.unary(), at };
     }
-    if (SIZES[word] !== undefined) {
+    const size = own(SIZES, word);
+    if (size !== undefined) {
       this.position++;
       this.#ptr(`"${text}" must be followed by "ptr"`);
-      this.#size = SIZES[word];
+      this.#size = size;
       return this.unary();
     }
     if (DISTANCES.has(word)) {
