@@ -39,6 +39,12 @@ const AUTO = 'auto';
 /** Recordings of the checkout. */
 const GOLDEN_FOLDER = 'test/golden';
 
+/** What a recording decides. */
+const OF_THE_VM = [
+  ...(['direct', 'vendor', 'vcpus', 'ids', 'apic', 'softwareDisabled', 'hardwareDisabled'] as const),
+  ...(['mode', 'cpl', 'aps', 'apicApi'] as const),
+];
+
 const listOf = (option: string, text: string | undefined): readonly number[] | undefined =>
   text === undefined
     ? undefined
@@ -56,6 +62,12 @@ export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFla
     throw new KvmscopeError('usage', `--against ${against}: the KVM of this machine is ${LIVE}`);
   const size = recorded ? 'recorded' : live ? 'live' : direct ? 'direct' : 'guest';
   if (seed > 0xffffffff) throw new KvmscopeError('usage', `--seed must be below 2^32, not ${seed}`);
+  const unused = recorded ? OF_THE_VM.find((name) => flags[name] !== undefined) : undefined;
+  if (unused !== undefined)
+    throw new KvmscopeError(
+      'usage',
+      `--${unused.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: with --against golden, recordings say which VM it is`,
+    );
   if (flags.golden !== undefined && !recorded) throw new KvmscopeError('usage', '--golden needs --against golden');
   const campaign = {
     kind,

@@ -27,11 +27,14 @@ type Action = (output: Output) => Promise<number>;
 const isUserError = (error: unknown): error is KvmscopeError =>
   error instanceof Error && 'code' in error && ['KvmscopeError', 'AssemblyError'].includes(error.name);
 
-/** A message about an option of the library, about the flag of the command that has given it: `maxSteps must be …`. */
+/** Flags that are called otherwise than the library's option. */
+const LIBRARY_NAMES: Readonly<Record<string, string>> = { smp: 'vcpus', mem: 'memory', apicApi: 'x2apicApi' };
+
+/** A message about an option of the library (`maxSteps must be …`) as one about the flag of the command that has given it. */
 const aboutFlags = (message: string, command: Command | undefined): string =>
   message.replace(/^[a-z]\w*(?=:| must )/i, (name) => {
-    const option = command?.options.find((one) => one.attributeName() === name);
-    return option?.long ?? name;
+    const flag = (option: Option): string => LIBRARY_NAMES[option.attributeName()] ?? option.attributeName();
+    return command?.options.find((option) => flag(option) === name)?.long ?? name;
   });
 
 function reportError(error: unknown, output: Output, command: Command | undefined): number {
@@ -247,8 +250,10 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
         'compare with apicv=on, ipiv=on, avic=on, shorthand, sparse-ids=K, vcpus=N, pv-eoi=off, idle=halt, kvm=ERA or a cost (exit.vmcall=900)',
       ).argParser(collect),
     )
-    .option('--costs', 'list the costs and where they come from')
-    .option('--speed', 'measure how many rounds a second are simulated')
+    .addOption(new Option('--costs', 'list the costs and where they come from').conflicts(['csv', 'whatIf']))
+    .addOption(
+      new Option('--speed', 'measure how many rounds a second are simulated').conflicts(['csv', 'json', 'whatIf']),
+    )
     .addOption(new Option('--csv', 'print the table as CSV').conflicts('json'))
     .option('--chart <file>', 'write a chart too, by its ending: .svg or .png')
     .addOption(json)

@@ -18,8 +18,10 @@ export function exitLimit(text: string): number {
   return text === 'all' ? Number.POSITIVE_INFINITY : wholeNumber(text);
 }
 
-/** Gathers a repeated option in order; a value may also list several with commas. */
+/** Gathers a repeated option in order; a value may also list several with commas, and must name one. */
 export function collect(text: string, previous: readonly string[] | undefined): readonly string[] {
   const values = text.split(',').map((part) => part.trim());
-  return [...(previous ?? []), ...values.filter((part) => part !== '')];
+  const named = values.filter((part) => part !== '');
+  if (named.length === 0) throw new InvalidArgumentError('It must name something.');
+  return [...(previous ?? []), ...named];
 }

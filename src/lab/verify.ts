@@ -5,7 +5,7 @@ import type { EngineKind, Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { eraMatches, resolveEra } from '../kvm/eras.ts';
 import { engineLacks } from '../machine/engines.ts';
-import { resolveOptions } from '../machine/options.ts';
+import { resolveOptions, resolveSeed } from '../machine/options.ts';
 import { isSource } from '../program/load.ts';
 import { describeEnd } from './expect.ts';
 import { type OpenedProgram, openProgram, type ProgramOutcome, runProgram } from './open.ts';
@@ -87,6 +87,7 @@ function collect(folder: string, found: Set<string>): void {
 /** Verifies all programs under `paths`. A program that cannot be opened is a result with status 'error', not a throw. */
 export async function verifyPrograms(paths: readonly string[], options: VerifyOptions = {}): Promise<VerifyReport> {
   if (options.kvm !== undefined) resolveEra(options.kvm);
+  if (options.seed !== undefined) resolveSeed(options.seed);
   const programs: ProgramReport[] = [];
   for (const path of findPrograms(paths)) {
     const report = await verifyProgram(path, options);

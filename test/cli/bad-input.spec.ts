@@ -26,6 +26,8 @@ describe('arguments that make no sense', () => {
     [['run', PROGRAM, '--kvm', '3.2'], /^kvmscope: unknown KVM era '3\.2'; known: 4\.19-rc1, .*, 7\.1\n$/],
     [['run', PROGRAM, '--kvm', '6.18,abc'], /^kvmscope: unknown KVM era 'abc'; known: /],
     [['run', PROGRAM, '--vcpus', '0'], '--vcpus must be a whole number from 1 to 4096, not 0'],
+    [['run', PROGRAM, '--kvm', ''], "option '--kvm <era>' argument '' is invalid. It must name something."],
+    [['test', PROGRAM, '--seed', '4294967296'], '--seed must be a whole number from 0 to 4294967295, not 4294967296'],
     [['run', PROGRAM, '--vcpus', '100000'], '--vcpus must be a whole number from 1 to 4096, not 100000'],
     [
       ['run', PROGRAM, '--vcpus', 'many'],

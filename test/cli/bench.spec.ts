@@ -75,6 +75,12 @@ describe('bench ipi', () => {
     expect(stdout).toMatch(/^ {10}then {6}against vanilla: never pays \(at 3: [\d.]+ % longer\)$/m);
   });
 
+  it('--what-if of rows that are not there then says so', async () => {
+    const { status, stdout } = await bench('ipi', '--rows', 'running 5.5 latency', '--what-if', 'idle=halt');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^running 5\.5 latency +2,113 +-\n {4}this row is not there then$/m);
+  });
+
   it('--csv and --chart: a bar for each figure, with its series in the legend', async () => {
     const path = temporaryFile('chart.svg', '');
     const { stdout } = await bench(...SMALL, '--csv', '--chart', path);
@@ -119,6 +125,18 @@ describe('bench ipi', () => {
     [['ipi', '--rows', 'walk'], /^kvmscope: there is no such row; /],
     [['ipi', '--vcpus', '1'], /^kvmscope: --vcpus must be a whole number from 2 to 255, not 1\n$/],
     [['ipi', '--what-if', 'walk'], /^kvmscope: there is no "walk" to change; /],
+    [['ipi', '--what-if', 'constructor=1'], /^kvmscope: there is no "constructor" to change; /],
+    [
+      ['ipi', '--what-if', ','],
+      /^kvmscope: option '--what-if <change>' argument ',' is invalid\. It must name something\.\n$/,
+    ],
+    [['ipi', '--what-if', 'vcpus=1'], /^kvmscope: what-if vcpus must be a whole number from 2 to 255, not 1\n$/],
+    [
+      ['ipi', '--what-if', 'apicv=on,ipiv=on'],
+      /^kvmscope: what-if: "apicv=on" and "ipiv=on" change the same; give one of them\n$/,
+    ],
+    [['ipi', '--what-if', 'kick=1,kick=2'], /^kvmscope: what-if: "kick=1" and "kick=2" change the same; /],
+    [['ipi', '--speed', '--json'], /^kvmscope: option '--speed' cannot be used with option '--json'\n$/],
     [['ipi', '--csv', '--json'], /^kvmscope: option '--csv' cannot be used with option '--json'\n$/],
     [[...SMALL, '--chart', join('/nowhere', 'chart.svg')], /^kvmscope: --chart: '.*' cannot be written \(ENOENT\)\n$/],
     [

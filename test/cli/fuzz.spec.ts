@@ -42,6 +42,12 @@ describe('kvmscope fuzz', () => {
     [['icr', '--kvm', '5.5', '--against', 'v5.5'], '--against: KVM 5.5 is the version that is fuzzed'],
     [['icr', '--time', '0s'], '--time must be more than 0'],
     [['icr', '--seed', '4294967296'], '--seed must be below 2^32, not 4294967296'],
+    [
+      ['icr', '--against', 'golden', '--apic-api', '1'],
+      '--apic-api: with --against golden, recordings say which VM it is',
+    ],
+    [['icr', '--apic-api', '9'], '--apic-api must be a whole number from 0 to 3, not 9'],
+    [['hypercall', '--apic', 'none', '--software-disabled', '0'], 'without local APICs in the kernel there are none'],
     [['icr', '--golden', 'x'], '--golden needs --against golden'],
     [['icr', '--vcpus', '0'], 'fuzzing takes 1 to 255 vCPUs, not 0'],
     [['icr', '--vcpus', '2', '--ids', '1,2,3'], '3 ids are given for 2 vCPUs'],

@@ -133,13 +133,19 @@ function readJournal(text: string | undefined): BlockResult[] {
 }
 
 /** Which fields of two campaigns differ, in words. */
+/** Longer values are not shown. */
+const MOST_TEXT = 120;
+
 function difference(here: Campaign, wanted: Campaign): string {
   const [a, b] = [here, wanted] as unknown as Record<string, unknown>[];
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
   const text = (value: unknown): string => (value === undefined ? 'none' : canonicalText(value));
   const parts = keys
     .filter((key) => text(a[key]) !== text(b[key]))
-    .map((key) => `${key} ${text(a[key])} instead of ${text(b[key])}`);
+    .map((key) => {
+      const [here, wanted] = [text(a[key]), text(b[key])];
+      return here.length + wanted.length > MOST_TEXT ? `other ${key}` : `${key} ${here} instead of ${wanted}`;
+    });
   return parts.join(', ');
 }
 

@@ -75,6 +75,8 @@ function checked(topology: Topology): Topology {
     if (!Number.isInteger(index) || index < 0 || index >= vcpus)
       throw wrong(`there is no vCPU ${index} whose APIC could be disabled`);
   }
+  if (apic === 'none' && softwareDisabled.length + hardwareDisabled.length > 0)
+    throw wrong('without local APICs in the kernel there are none that could be disabled');
   const unlike = apic === 'mixed' || softwareDisabled.length > 0 || hardwareDisabled.length > 0;
   if (cpl === 3 && mode === 'real16') throw wrong('real mode has no CPL 3');
   if (unlike && (cpl === 3 || mode === 'real16'))

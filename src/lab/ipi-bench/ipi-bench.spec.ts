@@ -254,7 +254,7 @@ describe('what if', () => {
     ['exit.vmcal=3', /^there is no "exit\.vmcal" to change; did you mean "exit\.vmcall"\?/],
     ['apicv=maybe', /^apicv is on or off, not "maybe"/],
     ['vcpus=many', /^vcpus wants a number, not "many"/],
-    ['vcpus=1', /^vcpus must be a whole number from 2 to 255, not 1/],
+    ['vcpus=1', /^what-if vcpus must be a whole number from 2 to 255, not 1/],
     ['idle=never', /^idle is halt or poll/],
   ])('%s is one clear line', async (change, message) => {
     await expect(ipiWhatIf([change], { rounds: 1, rows: ['physical pv normal'] })).rejects.toThrow(message);

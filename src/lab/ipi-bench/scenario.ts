@@ -55,7 +55,8 @@ function oneOf<T extends string>(name: string, value: T, words: readonly T[]): T
   return value;
 }
 
-function whole(name: string, value: number, min: number, max: number): number {
+/** `value` if it is a whole number in the range. Throws KvmscopeError('usage') otherwise. */
+export function whole(name: string, value: number, min: number, max: number): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value;
   throw wrong(`${name} must be a whole number from ${min} to ${max}, not ${String(value)}`);
 }

@@ -119,8 +119,8 @@ const defined = <T extends object>(fields: T): Partial<T> =>
 const asPattern = (glob: string): RegExp =>
   new RegExp(`^${glob.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replace(/\*/g, '.*')}$`);
 
-/** Rows asked for, those left out that the configuration cannot have. */
-function choose(options: IpiTableOptions): Plan[] {
+/** Rows asked for, those left out that the configuration cannot have. `maybeNone`: there may be none. */
+function choose(options: IpiTableOptions, maybeNone: boolean): Plan[] {
   const unknown = options.modes?.find((mode) => !IPI_MODES.includes(mode));
   if (unknown !== undefined) {
     throw new KvmscopeError('usage', `there is no mode "${unknown}"; there are: ${IPI_MODES.join(', ')}`);
@@ -133,7 +133,7 @@ function choose(options: IpiTableOptions): Plan[] {
     const last = ((scenario.vcpus ?? BENCH_VCPUS) - 1) * (scenario.idStride ?? 1);
     return scenario.apic !== 'xapic' || last <= MAX_XAPIC_ID || options.rows?.every((text) => text.startsWith('xapic'));
   });
-  if (chosen.length > 0) return chosen;
+  if (chosen.length > 0 || maybeNone) return chosen;
   throw new KvmscopeError(
     'usage',
     "there is no such row; rows are called 'cluster vanilla broadcast', 'physical pv normal', 'xapic shorthand lock' and the like, and " +
@@ -144,7 +144,7 @@ function choose(options: IpiTableOptions): Plan[] {
 /** Costs with some of them changed. Throws KvmscopeError('usage') for a name or a value that makes no sense. */
 export function resolveCosts(changes: Partial<Costs> = {}): Costs {
   for (const [name, cycles] of Object.entries(changes)) {
-    if (!(name in COSTS))
+    if (!Object.hasOwn(COSTS, name))
       throw new KvmscopeError('usage', `there is no cost "${name}"; there are: ${Object.keys(COSTS).join(', ')}`);
     if (!Number.isFinite(cycles) || cycles < 0 || cycles > 1e9) {
       throw new KvmscopeError('usage', `${name} must be a number of cycles from 0 to 1e9, not ${String(cycles)}`);
@@ -223,14 +223,21 @@ export async function playScenario(given: Partial<IpiScenario>, rounds = 3): Pro
   return { scenario, round: first };
 }
 
-/** Plays the rows that are asked for. */
-export async function ipiTable(options: IpiTableOptions = {}, play: IpiPlayer = playScenario): Promise<IpiTable> {
+/** Plays the rows that are asked for. Throws KvmscopeError('usage') if there is none. */
+export const ipiTable = (options: IpiTableOptions = {}, play: IpiPlayer = playScenario): Promise<IpiTable> =>
+  tableOf(options, play, false);
+
+/** The same, of no rows too if there `maybeNone`. */
+export async function tableOf(options: IpiTableOptions, play: IpiPlayer, maybeNone: boolean): Promise<IpiTable> {
   const { rounds = 3 } = options;
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) {
     throw new KvmscopeError('usage', `rounds must be a whole number from 1 to 1000, not ${String(rounds)}`);
   }
   const costs = resolveCosts(options.costs);
-  const chosen = choose(options).map(({ name, scenario }) => ({ name, scenario: resolveScenario(scenario) }));
+  const chosen = choose(options, maybeNone).map(({ name, scenario }) => ({
+    name,
+    scenario: resolveScenario(scenario),
+  }));
   const rows: IpiRow[] = [];
   for (const { name, scenario } of chosen) {
     rows.push(makeRow({ name, ...(await play(scenario, rounds)) }, costs));

@@ -4,8 +4,25 @@ import { COSTS, type Costs } from '../../kvm/cost-model.ts';
 import { eraMatches, resolveEra } from '../../kvm/eras.ts';
 import { didYouMean } from '../../program/suggest.ts';
 import { TABLE_ERA } from './fit.ts';
-import { BENCH_VCPUS, type IpiApic, type IpiScenario, MAX_XAPIC_ID, resolveScenario } from './scenario.ts';
-import { type IpiPlayer, type IpiTable, type IpiTableOptions, ipiTable, playScenario, resolveCosts } from './table.ts';
+import {
+  BENCH_VCPUS,
+  type IpiApic,
+  type IpiScenario,
+  MAX_BENCH_VCPUS,
+  MAX_XAPIC_ID,
+  MIN_BENCH_VCPUS,
+  resolveScenario,
+  whole,
+} from './scenario.ts';
+import {
+  type IpiPlayer,
+  type IpiTable,
+  type IpiTableOptions,
+  ipiTable,
+  playScenario,
+  resolveCosts,
+  tableOf,
+} from './table.ts';
 import { roundTime } from './time.ts';
 
 /** What a change does to the options of a table. */
@@ -59,7 +76,12 @@ export const WHAT_IFS: Readonly<Record<string, { readonly help: string; readonly
       help: 'K: the APIC ID of vCPU n is n * K',
       change: (value) => ({ options: { idStride: number('sparse-ids', value) } }),
     },
-    vcpus: { help: 'N: 2 to 255', change: (value) => ({ options: { vcpus: number('vcpus', value) } }) },
+    vcpus: {
+      help: `N: ${MIN_BENCH_VCPUS} to ${MAX_BENCH_VCPUS}`,
+      change: (value) => ({
+        options: { vcpus: whole('what-if vcpus', number('vcpus', value), MIN_BENCH_VCPUS, MAX_BENCH_VCPUS) },
+      }),
+    },
     'pv-eoi': {
       help: 'off: every EOI is a write to the register',
       change: (value) => ({ options: { eoi: onOff('pv-eoi', value) ? 'pv' : 'register' } }),
@@ -97,15 +119,24 @@ export async function ipiWhatIf(changes: readonly string[], options: IpiTableOpt
     options.rows === undefined && options.modes === undefined ? { ...options, rows: COMPARED } : options;
   let changed: IpiTableOptions = {};
   const costs: Record<string, number> = {};
+  if (changes.length === 0) throw wrong('what-if wants a change, such as apicv=on');
+  /** Which change has set an option or a cost. */
+  const setBy = new Map<string, string>();
+  const claim = (what: string, text: string): void => {
+    const other = setBy.get(what);
+    if (other !== undefined) throw wrong(`what-if: "${other}" and "${text}" change the same; give one of them`);
+    setBy.set(what, text);
+  };
   for (const text of changes) {
     const [name, value = ''] = text.split(/=(.*)/s);
-    const known = WHAT_IFS[name];
-    if (known === undefined) {
-      if (!(name in COSTS)) throw unknownChange(name);
+    if (!Object.hasOwn(WHAT_IFS, name)) {
+      if (!Object.hasOwn(COSTS, name)) throw unknownChange(name);
+      claim(name, text);
       costs[name] = number(name, value);
       continue;
     }
-    const { options: change, since, vendor } = known.change(value);
+    const { options: change, since, vendor } = WHAT_IFS[name].change(value);
+    for (const option of Object.keys(change)) claim(option, text);
     changed = { ...changed, ...change };
     if (since !== undefined && eraMatches(`<${since}`, resolveEra(base.kvm ?? TABLE_ERA))) {
       base = { ...base, kvm: since };
@@ -122,7 +153,8 @@ export async function ipiWhatIf(changes: readonly string[], options: IpiTableOpt
     changes,
     notes,
     base: await ipiTable(base, play),
-    changed: await ipiTable(after, play),
+    // Rows that were asked for may not be there under the changes.
+    changed: await tableOf(after, play, true),
     crossovers: await crossovers(base, after, play),
   };
 }
