@@ -62,6 +62,9 @@ const present = <T extends object>(options: T): { [K in keyof T]: Exclude<T[K], 
   };
 
 async function searchFile(file: string, options: RaceOptions, flags: RaceFlags, output: Output): Promise<number> {
+  const { dir } = flags;
+  // Before a search that may take long.
+  if (dir !== undefined) inFolder(dir, () => makeFolder(dir));
   const started = performance.now();
   const seconds = (): number => (performance.now() - started) / 1000;
   const say = (text: string): void => output.err(output.errIsTerminal ? `\r\x1b[K${text}\n` : `${text}\n`);
@@ -80,8 +83,7 @@ async function searchFile(file: string, options: RaceOptions, flags: RaceFlags, 
     },
   );
   if (output.errIsTerminal) output.err('\r\x1b[K');
-  const { dir } = flags;
-  if (dir !== undefined) writeFinds(dir, report);
+  if (dir !== undefined) inFolder(dir, () => writeFinds(dir, report));
   const ok = report.finds.length === 0;
   const { stats, ...rest } = report;
   if (flags.json) {
@@ -147,20 +149,24 @@ function* findLines(
   if (dir !== undefined && find.program !== undefined) yield paint('dim', `  ${join(dir, `${name}.S`)}`);
 }
 
-/** `find-001.S` and `find-001.json` for each find. */
-function writeFinds(dir: string, { finds, ...report }: RaceReport): void {
+/** What `write` does in the directory of --dir; one line if that cannot be. */
+function inFolder(dir: string, write: () => void): void {
   try {
-    makeFolder(dir);
-    for (const [i, find] of finds.entries()) {
-      const { program, ...rest } = find;
-      if (program !== undefined) writeFileSync(join(dir, `${findName(i)}.S`), program);
-      const { path, kvm, against, vendor, vcpus, seed } = report;
-      const text = JSON.stringify({ ...rest, path, kvm, against, vendor, vcpus, seed }, null, 2);
-      writeFileSync(join(dir, `${findName(i)}.json`), `${text}\n`);
-    }
+    write();
   } catch (error) {
     if (error instanceof KvmscopeError) throw error;
     const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
     throw new KvmscopeError('usage', `--dir: '${dir}' cannot be written (${why})`);
+  }
+}
+
+/** `find-001.S` and `find-001.json` for each find. */
+function writeFinds(dir: string, { finds, ...report }: RaceReport): void {
+  for (const [i, find] of finds.entries()) {
+    const { program, ...rest } = find;
+    if (program !== undefined) writeFileSync(join(dir, `${findName(i)}.S`), program);
+    const { path, kvm, against, vendor, vcpus, seed } = report;
+    const text = JSON.stringify({ ...rest, path, kvm, against, vendor, vcpus, seed }, null, 2);
+    writeFileSync(join(dir, `${findName(i)}.json`), `${text}\n`);
   }
 }

@@ -61,6 +61,7 @@ describe('fuzz race FILE', () => {
     [[LOST, '--executions', '0'], '--executions must be a whole number from 1 to 1000000000, not 0'],
     [[LOST, '--executions', '1', '--runs', '1'], '--runs and --executions are the same for one program'],
     [[LOST, '--max-steps', '0'], '--max-steps must be a whole number from 1 to 1000000, not 0'],
+    [['missing.S', '--dir', 'README.md'], "--dir: 'README.md' cannot be written (EEXIST)"],
     [[LOST, '--time', '0'], '--time must be more than 0'],
     [[LOST, '--against', '7.1'], '--against: KVM 7.1 is the version that is fuzzed; name another one'],
     [['--against', '7.1'], '--against: KVM 7.1 is the version that is fuzzed; name another one'],
