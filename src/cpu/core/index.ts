@@ -193,6 +193,105 @@ function lookup(rip: u64): usize {
   return record;
 }
 
+// ---- exits ----
+
+/** Shows the host an exit of `vcpu` with everything as it is between runs. 1: it has dealt with it and the guest goes on. */
+// @ts-ignore: decorator
+@external('env', 'exit')
+declare function hostHandles(vcpu: i32, code: i32): i32;
+let asking: bool = false;
+/** Whether the host is asked at exits of instructions. */
+export function askAtExits(on: bool): void {
+  asking = on;
+}
+/** The vCPU that runs. */
+let current: i32 = 0;
+/** The record to go on with after the exit, 0 if it is not known; and, then, the one that is to be linked with it. */
+let resumeRecord: usize = 0;
+let resumeFrom: usize = 0;
+
+const LEAVES: i32 = 0;
+const GOES_ON: i32 = 1;
+/** The host has dealt with the exit, but run() has to look what comes next: BRK_LOOKUP is set. */
+const LOOK: i32 = 2;
+
+/** The host changed registers: DIRTY_MODE, those that the mode follows from; DIRTY_TRANSLATION, those that decide the translation, too. */
+function adopt(dirty: u64): void {
+  setReg(S_DIRTY, 0);
+  computeMode();
+  if ((dirty & DIRTY_TRANSLATION) == 0) return;
+  flushTlb();
+  if ((reg(R_CR0) & CR0_PG) != 0 && (reg(R_CR4) & CR4_PAE) != 0 && !longMode) loadPdptes(reg(R_CR3));
+  clearBrk();
+}
+/** Starts a run, or goes on after an exit that the host has dealt with. */
+// @ts-ignore: decorator
+@inline function begin(budget: i32): void {
+  ioqReset();
+  setReg(S_EXIT_CODE, EXIT_BUDGET);
+  setReg(S_VECTORING, 0);
+  const dirty = reg(S_DIRTY);
+  if (dirty) adopt(dirty);
+  clearBrk();
+  beginStep();
+  // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
+  setReg(S_STEPS, reg(S_STEPS) + budget);
+  setStepsLeft(budget);
+  tiered = tiersOn();
+  retryRip = NOWHERE;
+}
+/** Steps of the budget that were not used are none of the vCPU's. Once more changes nothing. */
+// @ts-ignore: decorator
+@inline function end(): void {
+  // The delivery of an exception may be one step too many.
+  setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
+  setStepsLeft(0);
+}
+
+/**
+ * The instruction of `rec` exits, RIP and stepsLeft are current: asks the host. If the guest goes on, the exit has used up a step of the
+ * budget. Arithmetic flags stay lazy meanwhile: the host neither reads nor writes them.
+ */
+function atExit(rec: usize): i32 {
+  const left = stepsLeft;
+  // With the exit the budget may be at its end.
+  if (left <= 1) return LEAVES;
+  const vcpu = current;
+  const block = st;
+  const lost = losses;
+  const version = liveVersion;
+  const from = curRip;
+  const next = nextRip;
+  const code = <i32>reg(S_EXIT_CODE);
+  end();
+  const goesOn = hostHandles(vcpu, code) != 0;
+  // The host may have looked at another vCPU, or run this one for no steps.
+  if (st != block) selectVcpu(block);
+  current = vcpu;
+  if (!goesOn) {
+    setReg(S_EXIT_CODE, code);
+    setBrk(BRK_EXIT);
+    return LEAVES;
+  }
+  begin(left - 1);
+  const plain =
+    (reg(S_INJECT) | reg(S_PENDING_DEBUG) | reg(S_WINDOW)) == 0 && (reg(R_RFLAGS) & (FLAG_TF | FLAG_RF)) == 0 &&
+    (reg(S_INTERRUPTIBILITY) & (SHADOW_STI | SHADOW_MOV_SS)) == 0;
+  if (!plain || losses != lost || liveVersion != version || reg(R_RIP) != next) {
+    setBrk(BRK_LOOKUP);
+    return LOOK;
+  }
+  // As a jump within a page: the record that control goes on with is noted in the one that it comes from, if that ends a run of records;
+  // the others may have something else there.
+  resumeRecord = 0;
+  resumeFrom = 0;
+  if ((from ^ next) < 4096 && load<u16>(rec, REC_OP) == OP_GENERIC && load<u8>(rec, REC_FLAGS) & REC_END) {
+    resumeFrom = rec;
+    resumeRecord = load<u32>(rec, REC_LINK);
+  }
+  return GOES_ON;
+}
+
 // ---- dispatch ----
 
 // @ts-ignore: decorator
@@ -234,9 +333,11 @@ function lookup(rip: u64): usize {
  */
 function compiled(): usize {
   let entered = false;
+  let known: usize = 0;
   while (stepsLeft > 0) {
     const rip = reg(R_RIP);
-    const rec = lookup(rip);
+    const rec = known != 0 ? known : lookup(rip);
+    known = 0;
     if (brk) {
       if (brk & (BRK_FAULT | BRK_EXIT)) {
         notFetched(rip);
@@ -259,7 +360,12 @@ function compiled(): usize {
       if (brk & BRK_EXIT && before - stepsLeft <= SHORT_STAY) countExit(rec, rip);
       if (brk & (BRK_FAULT | BRK_EXIT)) {
         setReg(R_RIP, curRip);
-        exitRecord = load<u16>(how, REC_OP) == OP_GENERIC && load<u8>(how, REC_FLAGS) & REC_END ? how : 0;
+        if (brk & BRK_EXIT && asking && atExit(how) != LEAVES) {
+          if (brk) return 0;
+          known = resumeRecord;
+          entered = true;
+          continue;
+        }
         if (brk & BRK_FAULT && exVector == NONCANONICAL) raiseError(load<u8>(how, REC_SEG) == SEG_SS ? SS : GP, 0);
       } else setReg(R_RIP, nextRip);
       return 0;
@@ -287,8 +393,7 @@ function interpret(first: usize): void {
   let n = stepsLeft;
   let rip = reg(R_RIP);
   const start = n;
-  let linkFrom = resumeFrom;
-  resumeFrom = 0;
+  let linkFrom: usize = 0;
   let rec: usize = 0;
   let known = first;
 
@@ -581,7 +686,20 @@ function interpret(first: usize): void {
           setStepsLeft(n);
           execute(rec);
           n = stepsLeft;
-          if (brk & (BRK_FAULT | BRK_EXIT)) break;
+          if (brk & (BRK_FAULT | BRK_EXIT)) {
+            if ((brk & BRK_EXIT) == 0 || !asking) break;
+            setReg(R_RIP, curRip);
+            if (atExit(rec) != GOES_ON) return;
+            n = stepsLeft;
+            rip = nextRip;
+            if (resumeRecord != 0) {
+              rec = resumeRecord;
+              continue;
+            }
+            linkFrom = resumeFrom;
+            step = 0;
+            break;
+          }
           rip = nextRip;
           step = 0;
           break;
@@ -594,7 +712,6 @@ function interpret(first: usize): void {
           if (op != OP_GENERIC && op != OP_CROSS && op != OP_HOOK && op != OP_ENTER) setRips(rip, rip + step);
           // Not rip: a fault behind a task switch belongs to the new task.
           setReg(R_RIP, curRip);
-          exitRecord = op == OP_GENERIC && load<u8>(rec, REC_FLAGS) & REC_END ? rec : 0;
           if (brk & BRK_FAULT && exVector == NONCANONICAL && rec != 0) {
             raiseError(load<u8>(rec, REC_SEG) == SEG_SS ? SS : GP, 0);
           }
@@ -723,84 +840,12 @@ function windowOpen(shadow: u64): bool {
   return false;
 }
 
-/** The host changed registers: DIRTY_MODE, those that the mode follows from; DIRTY_TRANSLATION, those that decide the translation, too. */
-function adopt(dirty: u64): void {
-  setReg(S_DIRTY, 0);
-  computeMode();
-  if ((dirty & DIRTY_TRANSLATION) == 0) return;
-  flushTlb();
-  if ((reg(R_CR0) & CR0_PG) != 0 && (reg(R_CR4) & CR4_PAE) != 0 && !longMode) loadPdptes(reg(R_CR3));
-  clearBrk();
-}
-
-/** Shows the host an exit of `vcpu` with everything as it is between runs. 1: it has dealt with it and the guest goes on. */
-// @ts-ignore: decorator
-@external('env', 'exit')
-declare function hostHandles(vcpu: i32, code: i32): i32;
-let asking: bool = false;
-/** Whether the host is asked at every exit. */
-export function askAtExits(on: bool): void {
-  asking = on;
-}
-
-/** Starts a run, or goes on after an exit that the host has dealt with. */
-// @ts-ignore: decorator
-@inline function begin(budget: i32): void {
-  ioqReset();
-  setReg(S_EXIT_CODE, EXIT_BUDGET);
-  setReg(S_VECTORING, 0);
-  const dirty = reg(S_DIRTY);
-  if (dirty) adopt(dirty);
-  clearBrk();
-  beginStep();
-  // While running, S_STEPS holds the count at the end of the budget, so that RDTSC can subtract what is left.
-  setReg(S_STEPS, reg(S_STEPS) + budget);
-  setStepsLeft(budget);
-  tiered = tiersOn();
-  retryRip = NOWHERE;
-}
-/** Steps of the budget that were not used are none of the vCPU's. Once more changes nothing. */
-// @ts-ignore: decorator
-@inline function end(): void {
-  // The delivery of an exception may be one step too many.
-  setReg(S_STEPS, reg(S_STEPS) - <u64><i64>stepsLeft);
-  setStepsLeft(0);
-}
-/**
- * Asks the host about the exit just made. True: the guest goes on; the exit has used up a step of the budget. Arithmetic flags stay lazy
- * meanwhile: the host neither reads nor writes them.
- */
-function resumed(vcpu: i32): bool {
-  const left = stepsLeft;
-  const block = st;
-  const lost = losses;
-  const version = liveVersion;
-  const from = curRip;
-  const next = nextRip;
-  const leftBy = exitRecord;
-  end();
-  if (hostHandles(vcpu, <i32>reg(S_EXIT_CODE)) == 0) return false;
-  // The host may have looked at another vCPU, or run this one for no steps.
-  if (st != block) selectVcpu(block);
-  begin(left - 1);
-  // As a jump within a page: the record that control goes on with is noted in the one that it comes from.
-  if (losses == lost && liveVersion == version && reg(R_RIP) == next && (from ^ next) < 4096) {
-    resumeFrom = leftBy;
-    if (leftBy != 0) resumeRecord = load<u32>(leftBy, REC_LINK);
-  }
-  return true;
-}
-/** Record of the instruction that exited, 0 if it is none that ends a run of records: the others may have something else at REC_LINK. */
-let exitRecord: usize = 0;
-/** After an exit: the record to go on with, if it is known; that which is to be linked with it. */
-let resumeRecord: usize = 0;
-let resumeFrom: usize = 0;
-
 /**
  * Runs vCPU `vcpu` for at most `budget` steps: delivers the injected event first. Returns the exit code, EXIT_*; the other exit
  * fields are in the state block.
  */
 export function run(vcpu: i32, budget: i32): i32 {
+  current = vcpu;
   selectVcpu(stateBaseOf + <usize>vcpu * STATE_STRIDE);
   begin(budget);
   // An access that the host completed belongs to an instruction that must finish before the next event.
@@ -808,10 +853,7 @@ export function run(vcpu: i32, budget: i32): i32 {
   if (unfinished) resumeAt(reg(R_RIP));
 
   for (;;) {
-    const noted = resumeRecord;
-    resumeRecord = 0;
     if (brk & BRK_FAULT) {
-      resumeFrom = 0;
       // A delivery is a step too, so that a handler that cannot be fetched ends with the budget. That of the last step's fault goes
       // beyond the budget and counts all the same: how steps are divided into runs must not show.
       setStepsLeft(stepsLeft - 1);
@@ -820,12 +862,7 @@ export function run(vcpu: i32, budget: i32): i32 {
       deliverException();
       if ((brk & BRK_EXIT) == 0) keepHits();
     }
-    if (brk & BRK_EXIT) {
-      // With the exit the budget may be at its end.
-      if (!asking || stepsLeft <= 1 || !resumed(vcpu)) break;
-      unfinished = false;
-      continue;
-    }
+    if (brk & BRK_EXIT) break;
     // Written by the host in a hook.
     const dirty = reg(S_DIRTY);
     if (dirty) adopt(dirty);
@@ -859,8 +896,7 @@ export function run(vcpu: i32, budget: i32): i32 {
     beginStep();
     if (!trap && (!resume || again) && hold == 0 && !unfinished && !watching) {
       if (resume) setReg(R_RFLAGS, reg(R_RFLAGS) & ~FLAG_RF);
-      const known = noted != 0 && (!tiered || load<u16>(noted, REC_OP) != OP_ENTER);
-      const first = known ? noted : tiered ? compiled() : 0;
+      const first = tiered ? compiled() : 0;
       if (brk == 0) {
         interpret(first);
         if (brk == 0 && tiered) count();
