@@ -46,19 +46,20 @@ export const MUTATIONS: readonly Mutation[] = [
     name: '3 vectors below 16 are refused',
     file: LAPIC,
     find: 'if (this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
-    replace: 'if (vector < 16 || this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
+    replace:
+      'if ((message & ICR_VECTOR) < 16 || this.swEnabled !== true || this.hwEnabled !== true) return 0;\n    reach(',
   },
   {
     name: '4 a level-triggered de-assert is delivered',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (this.swEnabled !== true',
+    find: 'if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
     replace: 'if (this.swEnabled !== true',
   },
   {
     name: '4 an edge without level is dropped',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n    if (this.swEnabled !== true',
-    replace: 'if (level === 0) return 0;\n    if (this.swEnabled !== true',
+    find: 'if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
+    replace: 'if ((message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
   },
   {
     name: '4 an edge leaves TMR alone',
@@ -69,14 +70,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '5 INIT de-assert is carried out',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n        this.initPending = true;',
+    find: 'if ((message & ICR_LEVEL) !== 0 && (message & ICR_ASSERT) === 0) return 0;\n        this.initPending = true;',
     replace: 'this.initPending = true;',
   },
   {
     name: '5 INIT needs level 1',
     file: LAPIC,
-    find: 'if (trigger !== 0 && level === 0) return 0;\n        this.initPending = true;',
-    replace: 'if (level === 0) return 0;\n        this.initPending = true;',
+    find: 'if ((message & ICR_LEVEL) !== 0 && (message & ICR_ASSERT) === 0) return 0;\n        this.initPending = true;',
+    replace: 'if ((message & ICR_ASSERT) === 0) return 0;\n        this.initPending = true;',
   },
   {
     name: '5 INIT keeps a pending SIPI',
@@ -87,8 +88,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '6 the first SIPI vector wins',
     file: LAPIC,
-    find: 'this.sipiVector = vector;',
-    replace: 'if (!this.sipiPending) this.sipiVector = vector;',
+    find: 'this.sipiVector = message & ICR_VECTOR;',
+    replace: 'if (!this.sipiPending) this.sipiVector = message & ICR_VECTOR;',
   },
   {
     name: '6 three NMIs leave three pending',
@@ -111,8 +112,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '8 the self shorthand works with Fixed only',
     file: ROUTER,
-    find: 'if (source !== null) this.deliver',
-    replace: 'if (source !== null && (low & ICR_MODE) === 0) this.deliver',
+    find: 'if (source !== null) this.sink.deliver',
+    replace: 'if (source !== null && (low & ICR_MODE) === 0) this.sink.deliver',
   },
   {
     name: '9 0xff is a broadcast to x2APIC targets',
@@ -217,14 +218,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '17 a logical destination is no error',
     file: HYPERCALL,
-    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {',
+    find: 'if ((icr & ICR_DESTINATION) !== 0) {',
     replace: 'if ((icr & ICR_SHORTHAND) !== 0) {',
   },
   {
     name: "17 the ICR's reserved bits are errors",
     file: HYPERCALL,
-    find: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {',
-    replace: 'if ((icr & (ICR_LOGICAL | ICR_SHORTHAND | 0xfff32000)) !== 0) {',
+    find: 'if ((icr & ICR_DESTINATION) !== 0) {',
+    replace: 'if ((icr & (ICR_DESTINATION | 0xfff32000)) !== 0) {',
   },
   {
     name: '18 a 32-bit caller has maps of 64',
@@ -247,14 +248,14 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '20 the result counts targets, accepted or not',
     file: HYPERCALL,
-    find: 'count += kvm.deliver(target, mode, vector, level, trigger);',
-    replace: 'count += Math.max(1, kvm.deliver(target, mode, vector, level, trigger));',
+    find: 'count += kvm.deliver(target, icr);',
+    replace: 'count += Math.max(1, kvm.deliver(target, icr));',
   },
   {
     name: '21 Lowest priority stops at the first target',
     file: HYPERCALL,
-    find: 'count += kvm.deliver(target, mode, vector, level, trigger);',
-    replace: 'if (mode !== 1 || count === 0) count += kvm.deliver(target, mode, vector, level, trigger);',
+    find: 'count += kvm.deliver(target, icr);',
+    replace: 'if ((icr & 0x700) !== 0x100 || count === 0) count += kvm.deliver(target, icr);',
   },
   {
     name: '22 two vCPUs with one APIC id: the first one keeps it',

@@ -134,7 +134,7 @@ describe('a page that is not present', () => {
     const b = ready({}, 0n);
     b.kvm.asyncPageNotPresent(0, 5);
     b.play(0);
-    b.kvm.vcpus[0].lapic.accept(0, 0x40, 0, 0);
+    b.kvm.vcpus[0].lapic.accept(0x40);
     expect(b.play(0).kind).toBe('budget');
     expect(infos(b)).toEqual([EXTERNAL + 0x40]);
   });

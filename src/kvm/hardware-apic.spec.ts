@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { WINDOW_INTERRUPT } from '../cpu/core/layout.ts';
 import type { Exit } from '../cpu/exit.ts';
+import { icrMessage } from './icr.ts';
 import {
   type Bench,
   type BenchOptions,
@@ -179,7 +180,7 @@ describe('AVIC exits', () => {
   it('name register, direction and vector of a trapped EOI, which KVM performs', () => {
     const b = avic();
     const { lapic } = b.kvm.vcpus[0];
-    lapic.accept(0, 0x40, 1, 1);
+    lapic.accept(icrMessage(0, 0x40, 1, 1));
     lapic.acknowledge(0x40);
     lapic.requestEvent = false;
     b.play(0, wrmsr(0x80b, 0n));

@@ -231,14 +231,12 @@ export class HardwareApic {
    * A message of mode Fixed or lowest priority for `target`: no event request, and no exit if it is in the guest.
    * `thread`: index of the vCPU that sends. Returns 1 if it was accepted.
    */
-  accept(target: Lapic, thread: number, mode: number, vector: number, level: number, trigger: number): 0 | 1 {
+  accept(target: Lapic, thread: number, message: number): 0 | 1 {
     const { trace, era } = this.host;
     const requested = target.requestEvent;
-    const accepted = target.accept(mode, vector, level, trigger);
+    const accepted = target.accept(message);
     target.requestEvent = requested;
-    if (accepted !== 0 && trace !== null && era.apicvAcceptTraced) {
-      trace.apicvAccept(thread, target, mode, vector, trigger);
-    }
+    if (accepted !== 0 && trace !== null && era.apicvAcceptTraced) trace.apicvAccept(thread, target, message);
     return accepted;
   }
 

@@ -16,8 +16,9 @@ import type { KvmVcpu } from './vcpu.ts';
 
 // Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
 const { R_RBX, R_RCX, R_RDX, R_RSI } = layout;
-const { ICR_ASSERT, ICR_LEVEL, ICR_LOGICAL, ICR_MODE, ICR_MODE_SHIFT, ICR_SHORTHAND, ICR_VECTOR, MODE_REMOTE_READ } =
-  icrLayout;
+const { ICR_LOGICAL, ICR_SHORTHAND, MODE_REMOTE_READ } = icrLayout;
+/** What RSI must not ask for. */
+const ICR_DESTINATION = ICR_LOGICAL | ICR_SHORTHAND;
 
 export const KVM_EPERM = 1;
 export const KVM_E2BIG = 7;
@@ -37,8 +38,8 @@ export interface HypercallContext extends PvContext {
   readonly exitHypercalls: number;
   /** The current APIC map, null if this VM has none. */
   apicMap(): ApicMap | null;
-  /** Delivers to one APIC, with trace event and kick. */
-  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number;
+  /** Delivers a message (an ICR low word) to one APIC, with trace event and kick. Returns 1 if it was accepted. */
+  deliver(target: Lapic, message: number): number;
   /** Routes a message that no APIC sent. */
   deliverWithoutSource(mode: number, dest: number): void;
   /** Lets the vCPU with this APIC id run next. */
@@ -104,7 +105,7 @@ export function hypercallTable(era: Era): readonly (HypercallRow | undefined)[] 
 function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   const { state } = vcpu;
   const icr = state.lo(R_RSI) | 0;
-  if ((icr & (ICR_LOGICAL | ICR_SHORTHAND)) !== 0) {
+  if ((icr & ICR_DESTINATION) !== 0) {
     reach(AT_SEND_IPI_INVALID);
     return -KVM_EINVAL;
   }
@@ -156,10 +157,6 @@ function sendIpiWithoutMap(kvm: HypercallContext): number {
 /** Bit i stands for APIC id `base + i`. */
 function sendBits(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
   const { phys, maxApicId } = map;
-  const mode = (icr & ICR_MODE) >> ICR_MODE_SHIFT;
-  const vector = icr & ICR_VECTOR;
-  const level = icr & ICR_ASSERT ? 1 : 0;
-  const trigger = icr & ICR_LEVEL ? 1 : 0;
   let left = bits;
   let count = 0;
   let targets = 0;
@@ -176,7 +173,7 @@ function sendBits(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
       continue;
     }
     targets++;
-    count += kvm.deliver(target, mode, vector, level, trigger);
+    count += kvm.deliver(target, icr);
   }
   if (targets !== 0) reach(AT_SEND_IPI_TARGET);
   return count;

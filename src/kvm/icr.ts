@@ -33,6 +33,10 @@ export const MODE_INIT = 5;
 export const MODE_STARTUP = 6;
 export const MODE_EXTINT = 7;
 
+/** What an ICR low word says of a message, whoever it is for; `level` and `trigger` are 0 or 1. */
+export const icrMessage = (mode: number, vector: number, level: number, trigger: number): number =>
+  (mode << ICR_MODE_SHIFT) | vector | (level === 0 ? 0 : ICR_ASSERT) | (trigger === 0 ? 0 : ICR_LEVEL);
+
 // Shorthands (bits 19:18).
 export const SHORTHAND_NONE = 0;
 export const SHORTHAND_SELF = 1;

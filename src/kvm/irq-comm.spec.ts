@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { resolveEra } from './eras.ts';
+import { DELIVERY_MODES, Icr } from './icr.ts';
 import { type MessageSink, Router } from './irq-comm.ts';
 import { APIC_LDR, APIC_SVR, Lapic } from './lapic.ts';
 
@@ -23,9 +24,10 @@ function setup(options: Options = {}): { router: Router; lapics: Lapic[]; sent: 
   });
   const sent: string[] = [];
   const sink: MessageSink = {
-    deliver: (target, mode, vector, level, trigger) => {
-      sent.push(`${target.vcpuId}:${mode}:${vector.toString(16)}`);
-      return target.accept(mode, vector, level, trigger);
+    deliver: (target, message) => {
+      const { mode, vector } = Icr.fromLow(message, 0);
+      sent.push(`${target.vcpuId}:${DELIVERY_MODES.indexOf(mode)}:${vector.toString(16)}`);
+      return target.accept(message);
     },
   };
   const { x2apicApi = 0, vectorHashing = true } = options;

@@ -12,8 +12,6 @@ import type { Lapic } from './lapic.ts';
 
 // Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
 const {
-  ICR_ASSERT,
-  ICR_LEVEL,
   ICR_LOGICAL,
   ICR_MODE,
   ICR_MODE_SHIFT,
@@ -43,9 +41,9 @@ const AT_LOWEST_BROADCAST = decision('lowest-broadcast');
 const AT_SLOW_LOWEST = decision('slow-lowest');
 const AT_SLOW_LOWEST_NOBODY = decision('slow-lowest-nobody');
 
-/** Gives a routed message to its target: trace, accept, kick. Returns 1 if it was accepted. */
+/** Gives a routed message (an ICR low word) to its target: trace, accept, kick. Returns 1 if it was accepted. */
 export interface MessageSink {
-  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number;
+  deliver(target: Lapic, message: number): number;
 }
 
 export interface RouterSetup {
@@ -141,19 +139,14 @@ export class Router {
       return;
     }
     reach(AT_ROUTE_PHYSICAL);
-    this.deliver(target, low);
-  }
-
-  private deliver(target: Lapic, low: number): void {
-    const mode = (low & ICR_MODE) >> ICR_MODE_SHIFT;
-    this.sink.deliver(target, mode, low & ICR_VECTOR, low & ICR_ASSERT ? 1 : 0, low & ICR_LEVEL ? 1 : 0);
+    this.sink.deliver(target, low);
   }
 
   private routeFastToMany(map: ApicMap | null, source: Lapic | null, low: number, dest: number): void {
     if ((low & ICR_SHORTHAND) !== 0) {
       // Only self gets here.
       reach(AT_ROUTE_SELF);
-      if (source !== null) this.deliver(source, low);
+      if (source !== null) this.sink.deliver(source, low);
       return;
     }
     if (map === null) return;
@@ -164,7 +157,7 @@ export class Router {
     for (let left = mask; left !== 0; left &= left - 1) {
       const target = map.logicalCandidate(dest, 31 - Math.clz32(left & -left));
       if (lowest) reach(target === null ? AT_ROUTE_LOWEST_NOBODY : AT_ROUTE_LOWEST);
-      if (target !== null) this.deliver(target, low);
+      if (target !== null) this.sink.deliver(target, low);
     }
   }
 
@@ -200,7 +193,7 @@ export class Router {
     const contenders: Lapic[] = [];
     for (const lapic of this.lapics) {
       if (!lapic.hwEnabled || !this.isMeant(lapic, source, low, dest)) continue;
-      if (!lowest) this.deliver(lapic, low);
+      if (!lowest) this.sink.deliver(lapic, low);
       else if (lapic.swEnabled) contenders.push(lapic);
     }
     if (lowest) reach(contenders.length === 0 ? AT_SLOW_LOWEST_NOBODY : AT_SLOW_LOWEST);
@@ -208,7 +201,7 @@ export class Router {
     const winner = this.vectorHashing
       ? contenders[vector % contenders.length]
       : contenders.reduce((best, lapic) => (lapic.arbitration < best.arbitration ? lapic : best));
-    this.deliver(winner, low);
+    this.sink.deliver(winner, low);
   }
 
   private isMeant(lapic: Lapic, source: Lapic | null, low: number, dest: number): boolean {

@@ -5,6 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Exit } from '../cpu/exit.ts';
 import { ERAS, type Era, resolveEra } from './eras.ts';
+import { icrMessage } from './icr.ts';
 import { type Bench, bench, R_RFLAGS } from './spec-helper.ts';
 
 /** r: readable, w: writable, -: neither; in x2APIC mode what is not allowed is #GP, in xAPIC mode it has no effect. */
@@ -101,7 +102,7 @@ function subject(era: Era, apic: 'xapic' | 'x2apic'): Bench {
   const [vcpu] = b.kvm.vcpus as [Bench['kvm']['vcpus'][number]];
   vcpu.state.set(R_RFLAGS, 2, 0);
   const { lapic } = vcpu;
-  for (const word of [1, 2, 3, 4, 5, 6, 7]) lapic.accept(0, word * 32 + word, 1, word & 1);
+  for (const word of [1, 2, 3, 4, 5, 6, 7]) lapic.accept(icrMessage(0, word * 32 + word, 1, word & 1));
   lapic.acknowledge(0x42);
   lapic.requestEvent = false;
   return b;

@@ -22,7 +22,7 @@ const xapic = (era = NEWEST_ERA): Lapic => {
   lapic.requestEvent = false;
   return lapic;
 };
-const fixed = (lapic: Lapic, vector: number): 0 | 1 => lapic.accept(I.MODE_FIXED, vector, 0, 0);
+const fixed = (lapic: Lapic, vector: number): 0 | 1 => lapic.accept(I.icrMessage(I.MODE_FIXED, vector, 0, 0));
 
 describe('reset state', () => {
   it('is that of the SDM, with the bootstrap processor’s LINT0 open for ExtINT', () => {
@@ -178,15 +178,16 @@ describe('accept', () => {
 
   it('lets the last message decide the trigger mode of a vector', () => {
     const lapic = x2apic();
-    lapic.accept(I.MODE_FIXED, 0x41, 1, 1);
+    lapic.accept(I.icrMessage(I.MODE_FIXED, 0x41, 1, 1));
     expect(lapic.tmr()).toEqual([0x41]);
-    lapic.accept(I.MODE_FIXED, 0x41, 0, 0);
+    lapic.accept(I.icrMessage(I.MODE_FIXED, 0x41, 0, 0));
     expect(lapic.tmr()).toEqual([]);
   });
 
   it('rejects a level-triggered de-assert of Fixed, lowest priority and INIT', () => {
     const lapic = x2apic();
-    for (const mode of [I.MODE_FIXED, I.MODE_LOWEST, I.MODE_INIT]) expect(lapic.accept(mode, 0x41, 0, 1)).toBe(0);
+    for (const mode of [I.MODE_FIXED, I.MODE_LOWEST, I.MODE_INIT])
+      expect(lapic.accept(I.icrMessage(mode, 0x41, 0, 1))).toBe(0);
     expect(lapic.irr()).toEqual([]);
     expect(lapic.initPending).toBe(false);
     expect(lapic.requestEvent).toBe(false);
@@ -194,8 +195,8 @@ describe('accept', () => {
 
   it('raises the arbitration counter of lowest priority even if it rejects', () => {
     const lapic = x2apic();
-    lapic.accept(I.MODE_LOWEST, 0x41, 0, 1);
-    lapic.accept(I.MODE_LOWEST, 0x41, 0, 0);
+    lapic.accept(I.icrMessage(I.MODE_LOWEST, 0x41, 0, 1));
+    lapic.accept(I.icrMessage(I.MODE_LOWEST, 0x41, 0, 0));
     expect(lapic.arbitration).toBe(2);
     expect(lapic.irr()).toEqual([0x41]);
   });
@@ -203,18 +204,18 @@ describe('accept', () => {
   it('keeps Fixed and lowest priority out of a software-disabled APIC, and nothing else', () => {
     const lapic = x2apic();
     lapic.write(A.APIC_SVR, 0xff);
-    const results = [0, 1, 2, 3, 4, 5, 6, 7].map((mode) => lapic.accept(mode, 0x41, 0, 0));
+    const results = [0, 1, 2, 3, 4, 5, 6, 7].map((mode) => lapic.accept(I.icrMessage(mode, 0x41, 0, 0)));
     expect(results).toEqual([0, 0, 1, 1, 1, 1, 1, 0]);
     expect(lapic).toMatchObject({ smiPending: true, pvUnhalted: true, nmiQueued: 1, initPending: true });
   });
 
   it('forgets a pending SIPI at INIT, and keeps the last SIPI vector', () => {
     const lapic = x2apic();
-    lapic.accept(I.MODE_STARTUP, 0x10, 0, 0);
-    lapic.accept(I.MODE_INIT, 0, 0, 0);
+    lapic.accept(I.icrMessage(I.MODE_STARTUP, 0x10, 0, 0));
+    lapic.accept(I.icrMessage(I.MODE_INIT, 0, 0, 0));
     expect(lapic).toMatchObject({ initPending: true, sipiPending: false });
-    lapic.accept(I.MODE_STARTUP, 0x20, 0, 0);
-    lapic.accept(I.MODE_STARTUP, 0x30, 0, 0);
+    lapic.accept(I.icrMessage(I.MODE_STARTUP, 0x20, 0, 0));
+    lapic.accept(I.icrMessage(I.MODE_STARTUP, 0x30, 0, 0));
     expect(lapic).toMatchObject({ initPending: true, sipiPending: true, sipiVector: 0x30 });
   });
 });

@@ -16,8 +16,13 @@ import { LapicTimer } from './lapic-timer.ts';
 
 // Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
 const {
+  ICR_ASSERT,
   ICR_BUSY,
+  ICR_LEVEL,
+  ICR_MODE,
+  ICR_MODE_SHIFT,
   ICR_SHORTHAND_SHIFT,
+  ICR_VECTOR,
   MODE_EXTINT,
   MODE_INIT,
   MODE_LOWEST,
@@ -27,6 +32,8 @@ const {
   MODE_STARTUP,
   SHORTHAND_SELF,
 } = icrLayout;
+/** Delivery mode lowest priority, in its place in a message. */
+const LOWEST = MODE_LOWEST << ICR_MODE_SHIFT;
 
 // Register offsets in the 4-KiB page; the x2APIC MSR is 0x800 + offset / 16.
 export const APIC_ID = 0x20;
@@ -153,8 +160,8 @@ const X2_READABLE = new Set([
 const XAPIC_READABLE = new Set([APIC_APR, APIC_DFR, APIC_ICR2]);
 
 // Decision points, for fuzzing.
-/** By trigger mode. */
-const AT_ACCEPT = [decision('accept-edge'), decision('accept-level')];
+const AT_ACCEPT_LEVEL = decision('accept-level');
+const AT_ACCEPT_EDGE = decision('accept-edge');
 const AT_ACCEPT_SMI = decision('accept-smi');
 const AT_ACCEPT_KICK = decision('accept-kick');
 const AT_ACCEPT_NMI = decision('accept-nmi');
@@ -429,18 +436,21 @@ export class Lapic {
   // ---- messages from the bus ----
 
   /**
-   * Takes one interrupt message (__apic_accept_irq). `mode` is a MODE_* number, `level` and `trigger` are 0 or 1.
-   * Returns 1 if it was accepted: the sender has to kick the vCPU then.
+   * Takes one interrupt message (__apic_accept_irq): vector, delivery mode, level and trigger mode as in an ICR low word. Returns 1 if it was
+   * accepted: the sender has to kick the vCPU then.
    */
-  accept(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
-    if (mode > MODE_LOWEST) return this.acceptOther(mode, vector, level, trigger);
-    if (mode === MODE_LOWEST) this.arbitration++;
-    if (trigger !== 0 && level === 0) return 0;
+  accept(message: number): 0 | 1 {
+    const mode = message & ICR_MODE;
+    if (mode > LOWEST) return this.acceptOther(message);
+    if (mode === LOWEST) this.arbitration++;
+    const trigger = message & ICR_LEVEL;
+    if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;
     if (this.swEnabled !== true || this.hwEnabled !== true) return 0;
-    reach(AT_ACCEPT[trigger]);
+    reach(trigger !== 0 ? AT_ACCEPT_LEVEL : AT_ACCEPT_EDGE);
     const { requested, triggers } = this;
-    const word = vector >> 5;
-    const bit = 1 << vector;
+    const word = (message & ICR_VECTOR) >> 5;
+    // A shift looks at five bits only.
+    const bit = 1 << message;
     triggers[word] = trigger !== 0 ? triggers[word] | bit : triggers[word] & ~bit;
     requested[word] |= bit;
     this.irrPending = true;
@@ -450,8 +460,8 @@ export class Lapic {
   }
 
   /** A message that goes past the IRR. */
-  private acceptOther(mode: number, vector: number, level: number, trigger: number): 0 | 1 {
-    switch (mode) {
+  private acceptOther(message: number): 0 | 1 {
+    switch ((message & ICR_MODE) >> ICR_MODE_SHIFT) {
       case MODE_SMI:
         reach(AT_ACCEPT_SMI);
         this.smiPending = true;
@@ -466,14 +476,14 @@ export class Lapic {
         break;
       case MODE_INIT:
         reach(AT_ACCEPT_INIT);
-        if (trigger !== 0 && level === 0) return 0;
+        if ((message & ICR_LEVEL) !== 0 && (message & ICR_ASSERT) === 0) return 0;
         this.initPending = true;
         this.sipiPending = false;
         break;
       case MODE_STARTUP:
         if (this.sipiPending) reach(AT_ACCEPT_SIPI_AGAIN);
         else reach(AT_ACCEPT_SIPI);
-        this.sipiVector = vector;
+        this.sipiVector = message & ICR_VECTOR;
         this.sipiPending = true;
         break;
       default:

@@ -5,6 +5,7 @@
 import { R_ATTR, R_BASE, R_RAX, R_RBX, R_RCX, R_RDX, R_RIP, R_RSI, SEG_CS } from '../cpu/core/layout.ts';
 import { GENERAL_REGISTERS } from '../cpu/registers.ts';
 import type { VendorExit } from './exits.ts';
+import { ICR_LEVEL, ICR_MODE, ICR_MODE_SHIFT, ICR_VECTOR } from './icr.ts';
 import type { Lapic } from './lapic.ts';
 import type { KvmTraceEvent } from './trace.ts';
 import type { ExitRecord, FastpathCompletion, FastpathOutcome, FastpathVerdict, KvmObserver } from './types.ts';
@@ -17,6 +18,13 @@ const ATTR_CS_D = 0x4000;
 
 /** A 64-bit value from two halves, signed or unsigned. */
 export const join64 = (lo: number, hi: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0);
+
+/** What kvm_apic_accept_irq says of a message, an ICR low word. */
+const messageFields = (message: number): { deliveryMode: number; triggerMode: 0 | 1; vector: number } => ({
+  deliveryMode: (message & ICR_MODE) >> ICR_MODE_SHIFT,
+  triggerMode: (message & ICR_LEVEL) !== 0 ? 1 : 0,
+  vector: message & ICR_VECTOR,
+});
 
 // vcpu->requests, bits of arch/x86/include/asm/kvm_host.h in v6.14, the first kernel that prints them.
 const KVM_REQ_EVENT = 1 << 14;
@@ -161,17 +169,13 @@ export class Observation {
   }
 
   /** `thread`: index of the vCPU that sends. */
-  accept(thread: number, target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
-    const triggerMode = trigger !== 0 ? 1 : 0;
-    const apicid = target.vcpuId;
-    this.emit({ event: 'kvm_apic_accept_irq', vcpu: thread, apicid, deliveryMode, triggerMode, vector });
+  accept(thread: number, target: Lapic, message: number): void {
+    this.emit({ event: 'kvm_apic_accept_irq', vcpu: thread, apicid: target.vcpuId, ...messageFields(message) });
   }
 
   /** `thread`: index of the vCPU that sends. */
-  apicvAccept(thread: number, target: Lapic, deliveryMode: number, vector: number, trigger: number): void {
-    const triggerMode = trigger !== 0 ? 1 : 0;
-    const apicid = target.vcpuId;
-    this.emit({ event: 'kvm_apicv_accept_irq', vcpu: thread, apicid, deliveryMode, triggerMode, vector });
+  apicvAccept(thread: number, target: Lapic, message: number): void {
+    this.emit({ event: 'kvm_apicv_accept_irq', vcpu: thread, apicid: target.vcpuId, ...messageFields(message) });
   }
 
   eoi(vcpu: KvmVcpu, vector: number): void {

@@ -9,7 +9,7 @@ const IF = 0x202;
 function armed(options: BenchOptions = {}): Bench {
   const b = bench({ vcpus: 2, ...options });
   b.kvm.setMsr(0, MSR, BigInt(AT | 1));
-  b.kvm.vcpus[0].lapic.accept(0, 0x40, 0, 0);
+  b.kvm.vcpus[0].lapic.accept(0x40);
   b.play(0);
   b.takeEvents();
   return b;
@@ -50,15 +50,15 @@ describe('before an entry', () => {
     [
       'another interrupt waits',
       (b) => {
-        b.kvm.vcpus[0].lapic.accept(0, 0x40, 0, 0);
-        b.kvm.vcpus[0].lapic.accept(0, 0x31, 0, 0);
+        b.kvm.vcpus[0].lapic.accept(0x40);
+        b.kvm.vcpus[0].lapic.accept(0x31);
       },
     ],
     [
       'a vector below 16 waits for ever',
       (b) => {
-        b.kvm.vcpus[0].lapic.accept(0, 5, 0, 0);
-        b.kvm.vcpus[0].lapic.accept(0, 0x40, 0, 0);
+        b.kvm.vcpus[0].lapic.accept(5);
+        b.kvm.vcpus[0].lapic.accept(0x40);
       },
     ],
     [
@@ -92,7 +92,7 @@ describe('before an entry', () => {
   it('nothing happens while it is off', () => {
     const b = bench({ vcpus: 1 });
     b.kvm.setMsr(0, MSR, BigInt(AT));
-    b.kvm.vcpus[0].lapic.accept(0, 0x40, 0, 0);
+    b.kvm.vcpus[0].lapic.accept(0x40);
     b.play(0);
     expect(b.cpu.written).toEqual([]);
   });
@@ -167,7 +167,7 @@ describe('after an exit', () => {
   it('an interrupt window is no window for the byte', () => {
     const b = armed();
     b.cpu.vcpu(0).set(R_RFLAGS, 2, 0);
-    b.kvm.vcpus[0].lapic.accept(0, 0x50, 0, 0);
+    b.kvm.vcpus[0].lapic.accept(0x50);
     b.play(0, CPUID);
     expect(b.cpu.memory[AT]).toBe(0);
     b.cpu.vcpu(0).set(R_RFLAGS, IF, 0);

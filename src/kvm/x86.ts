@@ -115,7 +115,7 @@ const {
   WINDOW_NMI,
 } = layout;
 const { CPUID_APIC_ENABLED, CPUID_OSPKE, CPUID_OSXSAVE } = cpuidBits;
-const { ICR_BUSY, ICR_MODE_SHIFT, ICR_RESERVED, MODE_FIXED, MODE_LOWEST } = icrLayout;
+const { ICR_BUSY, ICR_MODE, ICR_MODE_SHIFT, ICR_RESERVED, MODE_LOWEST } = icrLayout;
 const { APIC_BASE_BSP, APIC_ICR, APIC_ICR2, APIC_SELF_IPI, WRITE_EOI, WRITE_FAULT, WRITE_MAP, WRITE_SEND } = lapics;
 const {
   COMPLETE_HYPERCALL,
@@ -883,9 +883,9 @@ export class Kvm implements HypercallContext, MsrContext {
     const vector = lapic.timerVector();
     if (vector < 0) return;
     lapic.timer.delivered();
-    this.trace?.accept(vcpu.index, lapic, MODE_FIXED, vector, 0);
-    if (this.assist?.active) this.assist.accept(lapic, vcpu.index, MODE_FIXED, vector, 1, 0);
-    else lapic.accept(MODE_FIXED, vector, 1, 0);
+    this.trace?.accept(vcpu.index, lapic, vector);
+    if (this.assist?.active) this.assist.accept(lapic, vcpu.index, vector);
+    else lapic.accept(vector);
   }
 
   // ---- before an entry: events (kvm_apic_accept_events, kvm_check_and_inject_events) ----
@@ -1544,37 +1544,31 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   /** Gives one message to one APIC, traces it and kicks the target. Returns 1 if it was accepted. */
-  deliver(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
+  deliver(target: Lapic, message: number): number {
     this.messages++;
-    if (this.plain !== true) return this.deliverSpecially(target, mode, vector, level, trigger);
-    if (target.accept(mode, vector, level, trigger) === 0) return 0;
+    if (this.plain !== true) return this.deliverSpecially(target, message);
+    if (target.accept(message) === 0) return 0;
     this.accepted++;
     this.kick(this.vcpus[target.index]);
     return 1;
   }
 
-  private deliverSpecially(target: Lapic, mode: number, vector: number, level: number, trigger: number): number {
+  private deliverSpecially(target: Lapic, message: number): number {
     const { assist } = this;
     // A host call has no vCPU thread: the event names the target.
-    this.trace?.accept(this.running?.index ?? target.index, target, mode, vector, trigger);
-    if (assist?.active && mode <= MODE_LOWEST) return this.post(assist, target, mode, vector, level, trigger);
-    if (target.accept(mode, vector, level, trigger) === 0) return 0;
+    this.trace?.accept(this.running?.index ?? target.index, target, message);
+    const mode = (message & ICR_MODE) >> ICR_MODE_SHIFT;
+    if (assist?.active && mode <= MODE_LOWEST) return this.post(assist, target, message);
+    if (target.accept(message) === 0) return 0;
     this.accepted++;
     this.kick(this.vcpus[target.index]);
     return 1;
   }
 
   /** Delivery with hardware help: a sleeper wakes, a vCPU in the guest takes the interrupt without leaving it. */
-  private post(
-    assist: HardwareApic,
-    target: Lapic,
-    mode: number,
-    vector: number,
-    level: number,
-    trigger: number,
-  ): number {
+  private post(assist: HardwareApic, target: Lapic, message: number): number {
     const thread = this.running?.index ?? target.index;
-    const accepted = assist.accept(target, thread, mode, vector, level, trigger);
+    const accepted = assist.accept(target, thread, message);
     this.accepted += accepted;
     const vcpu = this.vcpus[target.index];
     this.stir(vcpu);
@@ -1583,7 +1577,7 @@ export class Kvm implements HypercallContext, MsrContext {
   }
 
   setIrq(vcpu: KvmVcpu, vector: number): void {
-    this.deliver(vcpu.lapic, MODE_FIXED, vector, 0, 0);
+    this.deliver(vcpu.lapic, vector);
   }
 
   deliverWithoutSource(mode: number, dest: number): void {
