@@ -206,6 +206,101 @@ describe('what compiled code leaves to the interpreter all the time', () => {
   );
 });
 
+/** Flags that compiled code tells from registers at the start of a loop's iteration. */
+describe('a page fault at the start of an iteration finds the flags of the one before', () => {
+  it.each([
+    'add rsi, 4\n dec rcx',
+    'add esi, 4\n dec ecx',
+    'sub rsi, -4\n dec ecx',
+    'sub esi, -4\n inc edx',
+    'add rsi, 4\n cmp ebx, -2\n inc edx',
+    'add rsi, 4\n cmp ebx, ebp\n mov edi, ecx\n dec ecx\n inc edx',
+    'add rsi, 4\n cmp rsi, rbp',
+    'add rsi, 4\n cmp esi, 0x80000000',
+    'add rsi, 4\n sub ecx, 1',
+    'lea rsi, [rsi + 4]\n add ecx, -1',
+    'lea rsi, [rsi + 4]\n add rdx, rbx',
+    'lea rsi, [rsi + 4]\n sub edx, r9d',
+    // What these leave in registers does not tell.
+    'add rsi, 4\n cmp r8d, 1',
+    'add edx, r9d\n lea edx, [rdx + 0x71]\n lea rsi, [rsi + 4]',
+    'add rsi, 4\n mov edx, 1\n dec ecx\n mov ecx, 7',
+    'cmp esi, 5\n lea rsi, [rsi + 4]\n dec ecx',
+    'lea rsi, [rsi + 4]\n add edx, edx\n inc edx',
+    'lea rsi, [rsi + 4]\n dec ecx',
+  ])('%s', async (tail) => {
+    // What set the flags before the loop, and iterations before the fault: the first one is the interpreter's.
+    for (const [before, iterations] of [
+      ['cmp al, 1', 1],
+      ['stc', 5],
+      ['shl ebx, 3', 1],
+      ['inc ebp', 6],
+      ['add bl, 0x7f', 9],
+    ] as const) {
+      const b = await compare(
+        'long64',
+        `
+          mov ecx, 1000
+          mov edx, 0xfffffff0
+          mov rbp, -3
+          mov ebx, 0xffffffff
+          mov r9d, 7
+          mov esi, ${DATA + 0x1000 - iterations * 4}
+          ${before}
+        again:
+          mov r8, rsi
+          mov eax, [rsi]
+          ${tail}
+          jnz again
+          hlt`,
+        () => 5000,
+        {},
+        'force',
+        (each) => each.write64(PT + ((DATA >> 12) + 1) * 8, 0n),
+      );
+      expect(b.get('cr2')).toBe(BigInt(DATA + 0x1000));
+    }
+  });
+
+  it.each([
+    'cmp al, 1',
+    'stc',
+    'shl ebx, 3',
+    'inc ebp',
+    'add bl, 0x7f',
+    'shl ebx, cl',
+    'xor ebx, ebx',
+    'imul ebx, ebx, 99',
+  ])('or, at the first, those from before the loop: %s', async (before) => {
+    const b = await compare(
+      'long64',
+      `
+        mov ebx, 0xffffffff
+        mov edx, 5
+      outer:
+        mov esi, ${DATA}
+        mov ecx, 2
+        mov eax, ${DATA + 0x1000}
+        cmp edx, 1
+        cmove esi, eax
+        ${before}
+      again:
+        mov eax, [rsi]
+        add rsi, 4
+        dec ecx
+        jnz again
+        dec edx
+        jnz outer
+        hlt`,
+      () => 5000,
+      {},
+      'force',
+      (each) => each.write64(PT + ((DATA >> 12) + 1) * 8, 0n),
+    );
+    expect([b.get('rdx'), b.get('rcx'), b.get('cr2')]).toEqual([1n, 2n, BigInt(DATA + 0x1000)]);
+  });
+});
+
 describe('what is translated', () => {
   it('includes what only compiled code leads to', async () => {
     const b = await bare('long64', { tier2: true });

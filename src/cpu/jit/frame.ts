@@ -49,11 +49,13 @@ export const cc = (kind: number, size: number): number => (kind << 2) | size;
 
 /**
  * Where the flags are: in the state block (MEMORY), in the locals K (operation), D (result) and S (source) as core/flags.ts has
- * them (DYNAMIC), or, with a known operation, in those of A (first operand), D and S that it needs.
+ * them (DYNAMIC), or, with a known operation, in those of A (first operand), D and S that it needs. RECIPE: in the state block if K is
+ * -1, else to be had from registers, as the current block's recipe says.
  */
 export type Flags = number;
 export const MEMORY = -1;
 export const DYNAMIC = -2;
+export const RECIPE = -3;
 
 export const FLAGS_ARITH = 0x8d5;
 export const FLAG_CF = 1;
@@ -237,6 +239,10 @@ export class Frame {
   #toLocals(state: Flags): void {
     const b = this.body;
     if (state === DYNAMIC) return;
+    if (state === RECIPE) {
+      this.followRecipe();
+      return;
+    }
     b.i32(state);
     b.set(this.k);
     if (state >> 2 === CC_SUB) {
@@ -245,6 +251,11 @@ export class Frame {
       b.op(W.i64_sub);
       b.set(D);
     }
+  }
+
+  /** Makes D and S what the current block's recipe says. */
+  protected followRecipe(): void {
+    throw new Error('no recipe');
   }
 
   #fromMemory(): void {
@@ -279,11 +290,17 @@ export class Frame {
     else this.#toLocals(this.flags);
   }
 
-  /** Stores the flags into the state block, for the core to look at. */
-  protected flagsToMemory(): void {
+  /** Stores the flags where compiled code that is left has them: not for the core to look at. */
+  protected putFlagsAway(): void {
     if (this.flags === MEMORY) return;
     this.#toLocals(this.flags);
     this.storeDynamic();
+  }
+
+  /** Stores the flags into the state block, for the core to look at. */
+  protected flagsToMemory(): void {
+    if (this.flags === MEMORY) return;
+    this.putFlagsAway();
     if (this.flags === DYNAMIC || this.flags >> 2 >= CC_BITS) this.body.call(F_SETTLE);
   }
 

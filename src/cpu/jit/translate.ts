@@ -20,7 +20,10 @@ import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
 import * as R from '../core/record.ts';
 import {
+  ADC,
   BASE,
+  CMP,
+  D,
   DYNAMIC,
   F_EXECUTE,
   F_STRING_OP,
@@ -29,14 +32,19 @@ import {
   G,
   type Label,
   MEMORY,
+  RECIPE,
   RIP,
+  S,
+  SBB,
   STATE,
+  SUB,
   slot,
   T0,
   T2,
   type Target,
 } from './frame.ts';
 import { Instructions } from './instructions.ts';
+import { operandsOf, type Recipe, recipeOf } from './recipe.ts';
 import { type Block, type Insn, isMove, isString, repeats, targetOf } from './region.ts';
 import { entriesOf, type Structure, structure } from './structure.ts';
 import { Bytes, I32, I64, VOID, W } from './wasm.ts';
@@ -54,13 +62,17 @@ export class Translator extends Instructions {
   /** Blocks, by id, in front of which the budget is looked at; for each block the steps up to the next of those. */
   readonly #checked = new Set<number>();
   readonly #need = new Map<number, number>();
+  /** By block: how to tell the flags at its start. */
+  readonly #recipes = new Map<number, Recipe>();
+  #current: Block | undefined;
   /** Blocks at whose start the flags are looked at; elsewhere they may be anything. */
   readonly #live = new Set<number>();
 
   /** The function's code: locals and instructions. */
   translate(): Bytes {
-    this.#flow();
     const reachable = this.#reachable();
+    this.#findRecipes(reachable);
+    this.#flow();
     const shape = structure(
       reachable,
       (id) => this.region.blocks[id].next.map((block) => block.id),
@@ -105,17 +117,81 @@ export class Translator extends Instructions {
     this.select = next++;
   }
 
+  #findRecipes(reachable: readonly number[]): void {
+    // ADC and SBB look at CF.
+    const kills = (insn: Insn): boolean => this.kills(insn) && insn.sub !== ADC && insn.sub !== SBB;
+    for (const id of reachable) {
+      const recipe = recipeOf(this.region.blocks[id], (insn) => this.native(insn), kills);
+      if (recipe !== undefined) this.#recipes.set(id, recipe);
+    }
+  }
+
+  protected override followRecipe(): void {
+    const b = this.body;
+    const { last, carry } = this.#recipes.get(this.#current!.id)!;
+    const { size } = last;
+    const { first } = operandsOf(last);
+    this.value64(first, size);
+    if (carry === undefined) {
+      if (last.sub === CMP) {
+        this.#second(last);
+        b.op(W.i64_sub);
+      }
+      b.set(D);
+      this.#second(last);
+      b.set(S);
+      return;
+    }
+    b.set(D);
+    // CF: the sum is below what was added, or the minuend below what was subtracted.
+    this.value64(operandsOf(carry).first, carry.size);
+    if (carry.sub === SUB) {
+      this.#second(carry);
+      b.op(W.i64_add);
+      if (carry.size === 2) {
+        b.i64(0xffffffff);
+        b.op(W.i64_and);
+      }
+    }
+    this.#second(carry);
+    b.op(W.i64_lt_u, W.i64_extend_i32_u);
+    b.set(S);
+  }
+
+  /** Pushes the second operand of an instruction of a recipe as i64, zero-extended. */
+  #second(insn: Insn): void {
+    const { second } = operandsOf(insn);
+    if (second !== undefined) this.value64(second, insn.size);
+    else if (insn.size === 3) this.body.i64Halves(insn.immLo, insn.immHi);
+    else this.body.i64(insn.immLo >>> 0);
+  }
+
+  /** The flags become what the start of a block wants. */
+  #enterFlags(block: Block): void {
+    if (!this.#live.has(block.id)) return;
+    const recipe = this.#recipes.get(block.id);
+    if (recipe === undefined) {
+      this.convert(this.#flagsIn.get(block.id)!);
+      return;
+    }
+    const again = this.#current === block;
+    if (again && this.flags !== recipe.kind) throw new Error('recipe');
+    if (!again) this.putFlagsAway();
+    this.body.i32(again ? recipe.kind : -1);
+    this.body.set(this.k);
+  }
+
   /** Finds where the flags are at each block's start. */
   #flow(): void {
     const { entry, blocks } = this.region;
-    this.#flagsIn.set(entry.id, MEMORY);
+    this.#flagsIn.set(entry.id, this.#recipes.has(entry.id) ? RECIPE : MEMORY);
     const work: Block[] = [entry];
     for (let block = work.pop(); block !== undefined; block = work.pop()) {
       let state = this.#flagsIn.get(block.id)!;
       for (const insn of block.insns) state = this.after(insn, state);
       for (const next of block.next) {
         const before = this.#flagsIn.get(next.id);
-        const joined = before === undefined || before === state ? state : DYNAMIC;
+        const joined = this.#recipes.has(next.id) ? RECIPE : before === undefined || before === state ? state : DYNAMIC;
         if (joined === before) continue;
         this.#flagsIn.set(next.id, joined);
         work.push(blocks[next.id]);
@@ -142,8 +218,9 @@ export class Translator extends Instructions {
     this.exit = this.open(W.block);
     // The edge into the entry.
     const first = shape[0];
+    this.#current = undefined;
     this.#budget(entry);
-    if (this.#live.has(entry.id)) this.convert(this.#flagsIn.get(entry.id)!);
+    this.#enterFlags(entry);
     if (first.kind === 'loop' && first.entries.length > 1) {
       b.i32(first.entries.indexOf(entry.id));
       b.set(this.select);
@@ -270,7 +347,7 @@ export class Translator extends Instructions {
       return;
     }
     this.#budget(block);
-    if (this.#live.has(block.id)) this.convert(this.#flagsIn.get(block.id)!);
+    this.#enterFlags(block);
     if (target.select !== undefined) {
       this.body.i32(target.select);
       this.body.set(this.select);
@@ -313,6 +390,7 @@ export class Translator extends Instructions {
   }
 
   #block(block: Block): void {
+    this.#current = block;
     this.flags = this.#flagsIn.get(block.id)!;
     const wanted = this.#wantedFlags(block);
     const count = block.insns.length;
