@@ -167,6 +167,31 @@ describe('memory hooks', () => {
     ]);
   });
 
+  it('a value has the bits that are stored: 8 bytes as a signed number, fewer as an unsigned one', () => {
+    const { e, run } = load(
+      'mov rax, -1\n mov [0x2000], eax\n mov word ptr [0x2000], -3\n mov dword ptr [0x2000], -4\n mov qword ptr [0x2000], -5\n' +
+        'inc byte ptr [0x2001]\n not word ptr [0x2001]\n mov [0x4000], eax',
+    );
+    const seen: [number, bigint][] = [];
+    const see = (_: unknown, __: number, ___: bigint, size: number, value: bigint) => {
+      seen.push([size, value]);
+      return false;
+    };
+    e.hook_add(uc.HOOK_MEM_WRITE, see);
+    e.hook_add(uc.HOOK_MEM_WRITE_UNMAPPED, see);
+    expect(run).toThrow('code 7');
+    expect(seen).toEqual([
+      [4, 0xffffffffn],
+      [2, 0xfffdn],
+      [4, 0xfffffffcn],
+      [8, -5n],
+      [1, 0n],
+      [2, 0xffn],
+      [4, 0xffffffffn],
+      [4, 0xffffffffn],
+    ]);
+  });
+
   it('only in their range', () => {
     const { e, run } = load('mov rax, [0x2000]\n mov rax, [0x2008]\n mov rax, [0x2010]');
     const seen: bigint[] = [];

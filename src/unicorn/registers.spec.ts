@@ -42,6 +42,12 @@ describe('general registers', () => {
     expect(e.reg_read_i32(uc.X86_REG_EAX)).toBe(-1);
   });
 
+  it('the upper half of RFLAGS stays zero', () => {
+    const e = open();
+    e.reg_write_i64(uc.X86_REG_RFLAGS, -1n);
+    expect(e.reg_read_u64(uc.X86_REG_RFLAGS)).toBe(0xffffffffn);
+  });
+
   it('numbers are accepted where 64 bits are written', () => {
     const e = open();
     e.reg_write_i64(uc.X86_REG_RAX, 7);

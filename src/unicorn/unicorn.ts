@@ -359,7 +359,7 @@ export class Unicorn {
   private registerWritten(effect: 'ip' | 'flags' | 'mode' | 'paging'): void {
     const { u64 } = this.core;
     if (effect === 'ip') this.changes |= JUMPED;
-    if (effect === 'flags') u64[L.R_RFLAGS] |= 2n;
+    if (effect === 'flags') u64[L.R_RFLAGS] = (u64[L.R_RFLAGS] & 0xffffffffn) | 2n;
     // Leaving or entering paging by a register write is also how long mode is left or entered.
     this.changed();
   }
@@ -888,7 +888,7 @@ export class Unicorn {
     const rip = u64[L.R_RIP];
     this.changes = 0;
     if (kind === L.ACCESS_WRITE) {
-      this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, this.core.i64[L.S_EXIT_DATA]);
+      this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, this.storedValue(size));
     } else {
       const page = u32[L.S_EXIT_Q0 * 2 + 1] * 2 ** 20 + (u32[L.S_EXIT_Q0 * 2] >>> 12);
       this.memoryHooks(this.readHooks, C.HOOK_MEM_READ, C.MEM_READ, address, size, 0n);
@@ -903,6 +903,12 @@ export class Unicorn {
   /** Where the guest goes on after ACCESS_RETRY, because a nested run has moved RIP; and whether a callback wrote that. */
   private retryRip = 0n;
   private retryJumps = false;
+
+  /** What an instruction is about to store, as callbacks get it: 8 bytes are signed, fewer are not. */
+  private storedValue(size: number): bigint {
+    const value = this.core.i64[L.S_EXIT_DATA];
+    return size < 8 ? BigInt.asUintN(size * 8, value) : value;
+  }
 
   private callBlockHooks(pc: bigint, size: number, icount: number): void {
     const block = { pc, icount, size };
@@ -1306,7 +1312,8 @@ export class Unicorn {
     const kind = (how >> L.ACCESS_KIND_SHIFT) & 3;
     const size = how & 0xff;
     const asked = u64[L.S_EXIT_Q0];
-    const value = this.core.i64[L.S_EXIT_DATA];
+    const write = kind === L.ACCESS_WRITE;
+    const value = write ? this.storedValue(size) : 0n;
     let address = asked;
     let page = u32[L.S_EXIT_Q0 * 2 + 1] * 2 ** 20 + (u32[L.S_EXIT_Q0 * 2] >>> 12);
     if (this.virtualTlb && this.tlbHooks.length > 0) {
@@ -1315,7 +1322,6 @@ export class Unicorn {
       page = entry.page;
       address = (BigInt(page) << 12n) | (asked & 0xfffn);
     }
-    const write = kind === L.ACCESS_WRITE;
     const exec = kind === L.ACCESS_EXEC;
     const hooked = !exec && !(how & L.ACCESS_SECOND);
     if (write && hooked) this.memoryHooks(this.writeHooks, C.HOOK_MEM_WRITE, C.MEM_WRITE, address, size, value);
