@@ -52,20 +52,21 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '4 a level-triggered de-assert is delivered',
     file: LAPIC,
-    find: 'if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
-    replace: 'if (this.swEnabled !== true',
+    find: 'if ((message & ICR_ASSERT) === 0) return 0;\n    if (this.accept(',
+    replace: 'if (this.accept(',
   },
   {
     name: '4 an edge without level is dropped',
     file: LAPIC,
-    find: 'if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
-    replace: 'if ((message & ICR_ASSERT) === 0) return 0;\n    if (this.swEnabled !== true',
+    find: 'if ((message & SPECIAL) !== 0) return this.acceptSpecial(message);',
+    replace:
+      'if ((message & SPECIAL) !== 0) return this.acceptSpecial(message);\n    if ((message & ICR_ASSERT) === 0) return 0;',
   },
   {
     name: '4 an edge leaves TMR alone',
     file: LAPIC,
-    find: ': triggers[word] & ~bit;',
-    replace: ': triggers[word];',
+    find: 'this.triggers[word] &= ~bit;',
+    replace: '',
   },
   {
     name: '5 INIT de-assert is carried out',

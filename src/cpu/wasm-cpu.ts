@@ -133,6 +133,7 @@ const {
 } = L;
 // What every exit touches, as indices of the u32 view.
 const RIP = L.R_RIP * 2;
+const RIP_HIGH = RIP + 1;
 const EFER = R_EFER * 2;
 const ATTR_CS = (L.R_ATTR + L.SEG_CS) * 2;
 const STEPS = L.S_STEPS * 2;
@@ -306,13 +307,13 @@ export class WasmCpuState implements CpuState {
     const { u32 } = this;
     const next = (u32[RIP] as number) + (u32[EXIT_LEN] as number);
     u32[RIP] = next;
-    if (u32[RIP + 1] !== 0 || next > 0xffffffff) this.carryRip(next > 0xffffffff);
-    if (((u32[INTERRUPTIBILITY] as number) & SHADOWS) !== 0) u32[INTERRUPTIBILITY] &= ~SHADOWS;
+    if (next > 0xffffffff || u32[RIP_HIGH] !== 0) this.carryRip(next);
+    if (((u32[INTERRUPTIBILITY] as number) & SHADOWS) !== 0) this.interruptibility &= ~SHADOWS;
   }
-  /** RIP is as wide as the mode makes it. */
-  private carryRip(carry: boolean): void {
-    if (!this.is64bit) this.u32[RIP + 1] = 0;
-    else if (carry) this.u32[RIP + 1]++;
+  /** RIP is as wide as the mode makes it; `next`: its new low half, with the carry. */
+  private carryRip(next: number): void {
+    if (!this.is64bit) this.u32[RIP_HIGH] = 0;
+    else if (next > 0xffffffff) this.u32[RIP_HIGH]++;
   }
   completeIo(value: number): void {
     const how = this.lo(L.S_EXIT_Q1);

@@ -89,10 +89,12 @@ export const HYPERCALLS: readonly HypercallRow[] = [
   { nr: 12, name: 'MAP_GPA_RANGE', feature: -1, since: (era) => era.mapGpaRange, call: mapGpaRange },
 ];
 
-/** Rows this version knows, by number: the dispatch table of a VM. */
-export function hypercallTable(era: Era): readonly (HypercallRow | undefined)[] {
+/** Calls that this version knows and that the PV features (CPUID 0x40000001 EAX) in `allowed` do not forbid, by number. */
+export function hypercallTable(era: Era, allowed: number): readonly (HypercallRow | undefined)[] {
   const table = new Array<HypercallRow | undefined>(16).fill(undefined);
-  for (const row of HYPERCALLS) if (row.since(era)) table[row.nr] = row;
+  for (const row of HYPERCALLS) {
+    if (row.since(era) && (row.feature < 0 || ((allowed >>> row.feature) & 1) === 1)) table[row.nr] = row;
+  }
   return table;
 }
 
@@ -159,7 +161,6 @@ function sendBits(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
   const { phys, maxApicId } = map;
   let left = bits;
   let count = 0;
-  let targets = 0;
   while (left !== 0) {
     const id = base + 31 - Math.clz32(left & -left);
     if (id > maxApicId) {
@@ -172,10 +173,9 @@ function sendBits(kvm: HypercallContext, map: ApicMap, bits: number, base: numbe
       reach(AT_SEND_IPI_EMPTY_SLOT);
       continue;
     }
-    targets++;
+    reach(AT_SEND_IPI_TARGET);
     count += kvm.deliver(target, icr);
   }
-  if (targets !== 0) reach(AT_SEND_IPI_TARGET);
   return count;
 }
 

@@ -101,11 +101,12 @@ export class Router {
 
   /** The current APIC map, rebuilt if something it depends on has changed; null if this VM has none. */
   apicMap(): ApicMap | null {
-    if (this.mapDirty === true) {
-      this.mapDirty = false;
-      if (this.lapics.length > 0) this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
-    }
+    if (this.mapDirty === true) this.rebuildMap();
     return this.map;
+  }
+  private rebuildMap(): void {
+    this.mapDirty = false;
+    if (this.lapics.length > 0) this.map = ApicMap.build(this.lapics, this.era, this.x2apicApi);
   }
 
   /** FAST or NOT_FAST_* for a message of `source`. `dest` is 32 bits, signed or unsigned, here and in `route`. */

@@ -34,6 +34,8 @@ const {
 } = icrLayout;
 /** Delivery mode lowest priority, in its place in a message. */
 const LOWEST = MODE_LOWEST << ICR_MODE_SHIFT;
+/** What nearly all messages are not: of another mode than Fixed, or level-triggered. */
+const SPECIAL = ICR_MODE | ICR_LEVEL;
 
 // Register offsets in the 4-KiB page; the x2APIC MSR is 0x800 + offset / 16.
 export const APIC_ID = 0x20;
@@ -440,22 +442,29 @@ export class Lapic {
    * accepted: the sender has to kick the vCPU then.
    */
   accept(message: number): 0 | 1 {
-    const mode = message & ICR_MODE;
-    if (mode > LOWEST) return this.acceptOther(message);
-    if (mode === LOWEST) this.arbitration++;
-    const trigger = message & ICR_LEVEL;
-    if (trigger !== 0 && (message & ICR_ASSERT) === 0) return 0;
+    if ((message & SPECIAL) !== 0) return this.acceptSpecial(message);
     if (this.swEnabled !== true || this.hwEnabled !== true) return 0;
-    reach(trigger !== 0 ? AT_ACCEPT_LEVEL : AT_ACCEPT_EDGE);
-    const { requested, triggers } = this;
+    reach(AT_ACCEPT_EDGE);
     const word = (message & ICR_VECTOR) >> 5;
     // A shift looks at five bits only.
     const bit = 1 << message;
-    triggers[word] = trigger !== 0 ? triggers[word] | bit : triggers[word] & ~bit;
-    requested[word] |= bit;
+    this.triggers[word] &= ~bit;
+    this.requested[word] |= bit;
     this.irrPending = true;
     this.requestEvent = true;
     this.received++;
+    return 1;
+  }
+
+  private acceptSpecial(message: number): 0 | 1 {
+    const mode = message & ICR_MODE;
+    if (mode > LOWEST) return this.acceptOther(message);
+    if (mode === LOWEST) this.arbitration++;
+    if ((message & ICR_LEVEL) === 0) return this.accept(message & ~SPECIAL);
+    if ((message & ICR_ASSERT) === 0) return 0;
+    if (this.accept(message & ~SPECIAL) === 0) return 0;
+    reach(AT_ACCEPT_LEVEL);
+    this.triggers[(message & ICR_VECTOR) >> 5] |= 1 << message;
     return 1;
   }
 

@@ -221,7 +221,6 @@ export interface KvmState {
   readonly pvVm: Readonly<PvVm>;
   readonly messages: number;
   readonly stirred: Uint32Array;
-  readonly accepted: number;
   readonly lastRun: KvmVcpu | null;
   readonly yieldRequested: boolean;
   readonly result: VcpuRunResult;
@@ -259,8 +258,6 @@ export class Kvm implements HypercallContext, MsrContext {
    * space does to a vCPU does not show here.
    */
   readonly stirred: Uint32Array;
-  /** Those that were accepted. */
-  private accepted = 0;
 
   private readonly hidden: readonly Feature[];
   private readonly cpuidCache: CpuidCache;
@@ -274,6 +271,8 @@ export class Kvm implements HypercallContext, MsrContext {
   private readonly router: Router;
   /** Hardware help for local APICs; null: the host has none. */
   private readonly assist: HardwareApic | null;
+  /** Somebody listens, or exits take time. */
+  private readonly measured: boolean;
   /** Nobody listens and no hardware helps. */
   private readonly plain: boolean;
   /** kvm_exit comes before the fastpath's events. */
@@ -323,7 +322,7 @@ export class Kvm implements HypercallContext, MsrContext {
     this.exitTracedFirst = intel ? era.vmxExitTracedFirst : era.svmExitTracedFirst;
     this.deadlineIsFast = deadlineFastpath(era, cpu.vendor);
     this.reentersGuest = era.fastpathCompletion === 're-enter guest';
-    this.hypercalls = hypercallTable(era);
+    this.hypercalls = hypercallTable(era, this.allowedPvFeatures);
     const { vendor, pvFeatures, hidden } = this;
     this.cpuidCache = new CpuidCache({ vendor, pvFeatures, hidden, vcpuCount: cpu.vcpuCount });
     this.pvVm = {
@@ -364,20 +363,22 @@ export class Kvm implements HypercallContext, MsrContext {
     this.assist = hardware === null ? null : this.makeAssist(hardware);
     this.assist?.recalculate();
     this.plain = this.trace === null && this.assist === null;
+    this.measured = this.trace !== null || this.costs !== null;
     const inside = this.plain && this.costs === null;
     cpu.handleExits?.(inside ? this.handleInside : null);
   }
 
   private makeIrqchip(pit: boolean): Irqchip {
     const { clock, vcpus } = this;
+    const accepted = (): number => vcpus.reduce((sum, { lapic }) => sum + lapic.received, 0);
     const irqchip = new Irqchip({
       clock,
       pit,
       sink: {
         send: (icrLow, dest) => {
-          const before = this.accepted;
+          const before = accepted();
           this.router.route(null, icrLow, dest);
-          return this.accepted - before;
+          return accepted() - before;
         },
       },
       picRaised: () => {
@@ -439,11 +440,11 @@ export class Kvm implements HypercallContext, MsrContext {
   /** The state now, to be put back by `restore`. Not while a vCPU runs. */
   save(): KvmState {
     this.checkOutside();
-    const { messages, accepted, lastRun, yieldRequested, result, hostBug, dataLo, dataHi } = this;
+    const { messages, lastRun, yieldRequested, result, hostBug, dataLo, dataHi } = this;
     const clock = new VirtualClock();
     clock.assign(this.clock);
     return {
-      ...{ clock, messages, accepted, lastRun, yieldRequested, result, hostBug, dataLo, dataHi },
+      ...{ clock, messages, lastRun, yieldRequested, result, hostBug, dataLo, dataHi },
       stirred: this.stirred.slice(),
       vcpus: this.vcpus.map((vcpu) => vcpu.copy()),
       pvVm: { ...this.pvVm },
@@ -464,7 +465,6 @@ export class Kvm implements HypercallContext, MsrContext {
     this.pvVm.masterNs = state.pvVm.masterNs;
     this.messages = state.messages;
     this.stirred.set(state.stirred);
-    this.accepted = state.accepted;
     this.lastRun = state.lastRun;
     this.yieldRequested = state.yieldRequested;
     this.result = state.result;
@@ -1137,11 +1137,12 @@ export class Kvm implements HypercallContext, MsrContext {
 
   /** What every exit does first: counters, record, kvm_exit. This one has no exit qualification. */
   private leave(vcpu: KvmVcpu, kind: number): void {
-    if (this.trace !== null) {
+    if (this.measured === true) {
       this.leaveWith(vcpu, kind, 0n, 0n, 0);
       return;
     }
-    this.count(vcpu, kind);
+    vcpu.mode = OUTSIDE_GUEST;
+    vcpu.exitCounts[kind]++;
     vcpu.stat.exits++;
     if (vcpu.pv.eoiPending === true) syncPvEoi(this, vcpu);
   }
@@ -1241,7 +1242,6 @@ export class Kvm implements HypercallContext, MsrContext {
       reach(AT_HYPERCALL_UNKNOWN);
       return -KVM_ENOSYS;
     }
-    if (row.feature >= 0 && ((this.allowedPvFeatures >>> row.feature) & 1) === 0) return -KVM_ENOSYS;
     return row.call(this, vcpu, long);
   }
 
@@ -1548,7 +1548,6 @@ export class Kvm implements HypercallContext, MsrContext {
     this.messages++;
     if (this.plain !== true) return this.deliverSpecially(target, message);
     if (target.accept(message) === 0) return 0;
-    this.accepted++;
     this.kick(this.vcpus[target.index]);
     return 1;
   }
@@ -1560,7 +1559,6 @@ export class Kvm implements HypercallContext, MsrContext {
     const mode = (message & ICR_MODE) >> ICR_MODE_SHIFT;
     if (assist?.active && mode <= MODE_LOWEST) return this.post(assist, target, message);
     if (target.accept(message) === 0) return 0;
-    this.accepted++;
     this.kick(this.vcpus[target.index]);
     return 1;
   }
@@ -1569,7 +1567,6 @@ export class Kvm implements HypercallContext, MsrContext {
   private post(assist: HardwareApic, target: Lapic, message: number): number {
     const thread = this.running?.index ?? target.index;
     const accepted = assist.accept(target, thread, message);
-    this.accepted += accepted;
     const vcpu = this.vcpus[target.index];
     this.stir(vcpu);
     if (accepted !== 0 && vcpu.blocked) this.wakeUp(vcpu);
