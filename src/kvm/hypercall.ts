@@ -4,6 +4,7 @@
  * does not have yet, is -KVM_ENOSYS. Handlers work on 32-bit halves: the send-IPI call is on the hot path.
  */
 import * as layout from '../cpu/core/layout.ts';
+import type { CpuState } from '../cpu/cpu.ts';
 import type { ApicMap } from './apic-map.ts';
 import { PV_SCHED_YIELD, PV_SEND_IPI, PV_UNHALT } from './cpuid.ts';
 import { decision, reach } from './decisions.ts';
@@ -115,34 +116,32 @@ function sendIpi(kvm: HypercallContext, vcpu: KvmVcpu, long: boolean): number {
   if (map === null) return sendIpiWithoutMap(kvm);
   if (kvm.era.pvIpiBoundCheck !== true) return sendIpiUnchecked(kvm, vcpu, map, long, icr);
   const min = state.lo(R_RDX);
-  const count = sendWord(kvm, map, state.lo(R_RBX) | 0, long ? state.hi(R_RBX) | 0 : 0, min, icr);
-  const lo = state.lo(R_RCX) | 0;
-  const hi = long ? state.hi(R_RCX) | 0 : 0;
-  return (lo | hi) === 0 ? count : count + sendSecond(kvm, map, lo, hi, min, long, icr);
+  const count = sendBits(kvm, map, state.lo(R_RBX) | 0, min, icr);
+  const others = (long ? state.hi(R_RBX) | state.hi(R_RCX) : 0) | state.lo(R_RCX);
+  return others === 0 ? count : count + sendOthers(kvm, state, map, min, long, icr);
 }
 
-/** The second bitmap, which few guests are large enough for. */
-function sendSecond(
+/** What few guests are large enough for: bits 63:32 of the first bitmap, and the second one. */
+function sendOthers(
   kvm: HypercallContext,
+  state: CpuState,
   map: ApicMap,
-  lo: number,
-  hi: number,
   min: number,
   long: boolean,
   icr: number,
 ): number {
-  if (kvm.era.pvIpiHighHalfAlways !== true && min > map.maxApicId) return 0;
+  const count = long ? sendHigh(kvm, map, state.hi(R_RBX) | 0, min, icr) : 0;
+  const lo = state.lo(R_RCX) | 0;
+  const hi = long ? state.hi(R_RCX) | 0 : 0;
+  if ((lo | hi) === 0 || (!kvm.era.pvIpiHighHalfAlways && min > map.maxApicId)) return count;
   const second = (min + (long ? 64 : 32)) >>> 0;
   if (second < min) reach(AT_SEND_IPI_BASE_WRAPS);
-  return sendWord(kvm, map, lo, hi, second, icr);
+  return count + sendBits(kvm, map, lo, second, icr) + sendHigh(kvm, map, hi, second, icr);
 }
 
-/** One bitmap, from signed halves. Its bits 63:32 never wrap: ids beyond the map are dropped. */
-function sendWord(kvm: HypercallContext, map: ApicMap, lo: number, hi: number, base: number, icr: number): number {
-  let count = 0;
-  if (lo !== 0) count = sendBits(kvm, map, lo, base, icr);
-  if (hi !== 0 && base <= map.maxApicId) count += sendBits(kvm, map, hi, base + 32, icr);
-  return count;
+/** Bits 63:32 of a bitmap, as a signed number. They never wrap: ids beyond the map are dropped. */
+function sendHigh(kvm: HypercallContext, map: ApicMap, bits: number, base: number, icr: number): number {
+  return bits === 0 || base > map.maxApicId ? 0 : sendBits(kvm, map, bits, base + 32, icr);
 }
 
 function sendIpiWithoutMap(kvm: HypercallContext): number {

@@ -1155,6 +1155,7 @@ export class Kvm implements HypercallContext, MsrContext {
     if (this.exitTracedFirst) trace?.exit(vcpu, kind, info1, info2, intrInfo);
     if (vcpu.pv.eoiPending) syncPvEoi(this, vcpu);
     if (!this.exitTracedFirst) trace?.exit(vcpu, kind, info1, info2, intrInfo);
+    if (kind === EXIT_HYPERCALL) trace?.hypercall(vcpu);
   }
 
   private count(vcpu: KvmVcpu, kind: number): void {
@@ -1206,7 +1207,6 @@ export class Kvm implements HypercallContext, MsrContext {
 
   private hypercall(vcpu: KvmVcpu): number {
     this.leave(vcpu, EXIT_HYPERCALL);
-    this.trace?.hypercall(vcpu);
     const ret = this.dispatchHypercall(vcpu);
     if (ret >= EXIT_TO_USER) return this.hypercallWithoutResult(vcpu, ret);
     vcpu.stat.hypercalls++;
@@ -1232,17 +1232,15 @@ export class Kvm implements HypercallContext, MsrContext {
     const { state } = vcpu;
     if (state.cpl !== 0) return -KVM_EPERM;
     const long = state.is64bit;
-    if (long && state.hi(R_RAX) !== 0) {
-      reach(AT_HYPERCALL_UPPER_HALF);
-      return -KVM_ENOSYS;
-    }
+    if (long && state.hi(R_RAX) !== 0) return this.noHypercall(AT_HYPERCALL_UPPER_HALF);
     const nr = state.lo(R_RAX);
     const row = nr < this.hypercalls.length ? this.hypercalls[nr] : undefined;
-    if (row === undefined) {
-      reach(AT_HYPERCALL_UNKNOWN);
-      return -KVM_ENOSYS;
-    }
-    return row.call(this, vcpu, long);
+    return row === undefined ? this.noHypercall(AT_HYPERCALL_UNKNOWN) : row.call(this, vcpu, long);
+  }
+
+  private noHypercall(point: number): number {
+    reach(point);
+    return -KVM_ENOSYS;
   }
 
   /** KVM_EXIT_HYPERCALL; RIP stays until it is completed. */
