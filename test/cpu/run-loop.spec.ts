@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { KvmscopeError } from '../../src/errors.ts';
 import { assemble } from '../../src/program/assembler.ts';
-import { bare, CODE, IST_STACK, PD, PT, SEL, USER_STACK } from './bare.ts';
+import { bare, CODE, HANDLERS, IST_STACK, PD, PT, SEL, USER_STACK } from './bare.ts';
 
 describe('decoded code', () => {
   it('a store into the next instruction is seen by it', async () => {
@@ -245,6 +245,42 @@ describe('accesses outside RAM', () => {
     }
     expect(b.cpu.run(0, 100).reason).toBe('hlt');
     expect([b.read32(0x10000), b.read32(0x10004), b.read32(0x10008)]).toEqual([0x1111, 0x2222, 0x3333]);
+  });
+
+  it('POPA reads each value once and changes registers when it has them all', async () => {
+    const b = await bare('prot32');
+    b.load('popa\n hlt');
+    b.put({ rsp: 0xfee00000, rax: 0x77 });
+    for (let n = 0; n < 8; n++) {
+      expect(b.cpu.run(0, 100)).toMatchObject({
+        reason: 'mmio',
+        direction: 'read',
+        size: 4,
+        gpaLo: 0xfee00000 + n * 4,
+      });
+      expect([b.get('rsp'), b.get('rax')]).toEqual([0xfee00000n, 0x77n]);
+      b.state.completeMmio(0x100 + n, 0);
+    }
+    expect(b.cpu.run(0, 100).reason).toBe('hlt');
+    const values = ['rdi', 'rsi', 'rbp', 'rsp', 'rbx', 'rdx', 'rcx', 'rax'].map((name) => b.get(name));
+    expect(values).toEqual([0x100n, 0x101n, 0x102n, 0xfee00020n, 0x104n, 0x105n, 0x106n, 0x107n]);
+  });
+
+  it('IN with an I/O permission map there is complete once the host has answered: an event is next', async () => {
+    const b = await bare('prot32', { cpl: 3 });
+    b.segment('tr', SEL.TSS, 0x8b, 0x88, 0xfee00000);
+    b.gate(32, SEL.UCODE32, 0xee);
+    b.cpu.memory[HANDLERS + 32 * 16] = 0x90;
+    b.load('in al, 5\n nop');
+    expect(b.cpu.run(0, 100)).toMatchObject({ reason: 'mmio', gpaLo: 0xfee00066, size: 2 });
+    b.state.completeMmio(0x68, 0);
+    expect(b.cpu.run(0, 100)).toMatchObject({ reason: 'mmio', gpaLo: 0xfee00068, size: 2 });
+    b.state.completeMmio(0, 0);
+    expect(b.cpu.run(0, 100)).toMatchObject({ reason: 'io', direction: 'in', port: 5, size: 1 });
+    b.state.completeIo(0x12);
+    b.state.inject(0x80000020, 0, 0);
+    expect(b.cpu.run(0, 1).reason).toBe('budget');
+    expect([b.get('rip'), b.get('rax')]).toEqual([BigInt(HANDLERS + 32 * 16 + 1), 0x12n]);
   });
 
   it('code there is an internal exit, not an exception', async () => {

@@ -20,7 +20,7 @@ import {
   CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, resultFlags, setArithFlags, setCc, setFlags,
 } from './flags';
 import { compareElements, copyElements, element, fillElements, scanElements } from './elements';
-import { entryOf, host, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
+import { entryOf, host, ioqDone, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
 import { MORE_X87, REC_E, REC_HANDLER, REC_MORE, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
 import {
   address, addressMask, addressSize, effectiveAddress, flagsOf, getAt, getG, getSlot, immediate, inMemory, mask,
@@ -508,25 +508,22 @@ function pusha(size: i32): void {
     }
   }
 }
+/** What POPA has read, by register. */
+const popped: usize = memory.data(8 * 8);
 function popa(size: i32): void {
   const sp = reg(R_RSP);
-  // Read everything before any register changes.
+  // Reads everything once before any register changes: the stack may be a device's.
   for (let i = R_RDI; i >= R_RAX; i--) {
-    pop(size);
+    store<u64>(popped + ((<usize>i) << 3), pop(size));
     if (failed()) {
       setReg(R_RSP, sp);
       return;
     }
     popDone(size);
   }
-  const done = reg(R_RSP);
-  setReg(R_RSP, sp);
   for (let i = R_RDI; i >= R_RAX; i--) {
-    const value = pop(size);
-    popDone(size);
-    if (i != R_RSP) putSlot(i, size, value);
+    if (i != R_RSP) putSlot(i, size, load<u64>(popped + ((<usize>i) << 3)));
   }
-  setReg(R_RSP, done);
 }
 function enter(rec: usize): void {
   const size = sizeOf(rec);
@@ -949,12 +946,17 @@ function wrmsr(): void {
 }
 function portIn(rec: usize, port: u32): void {
   const bytes = 1 << sizeOf(rec);
-  if (ioAllowed(port, bytes)) leave(EXIT_IO, port, <u64>(bytes | 0x10) | (hitPort(port, bytes) << 8), 0);
+  if (!ioAllowed(port, bytes)) return;
+  // The host completes the instruction; what the I/O permission map needed is done.
+  ioqDone();
+  leave(EXIT_IO, port, <u64>(bytes | 0x10) | (hitPort(port, bytes) << 8), 0);
 }
 function portOut(rec: usize, port: u32): void {
   const size = sizeOf(rec);
   const bytes = 1 << size;
-  if (ioAllowed(port, bytes)) leave(EXIT_IO, port, <u64>bytes | (hitPort(port, bytes) << 8), getSlot(R_RAX, size));
+  if (!ioAllowed(port, bytes)) return;
+  ioqDone();
+  leave(EXIT_IO, port, <u64>bytes | (hitPort(port, bytes) << 8), getSlot(R_RAX, size));
 }
 function bound(rec: usize): void {
   const size = sizeOf(rec);
