@@ -588,10 +588,16 @@ export class WasmCpu implements Cpu {
 
   run(index: number, budget: number): Exit {
     const state = this.states[index] as WasmCpuState;
-    for (let left = budget; ; left -= SLICE) {
-      const code = this.enter(index, left < SLICE ? left | 0 : SLICE);
-      if (code !== EXIT_BUDGET || left <= SLICE) return state.exit(code);
+    let left = budget;
+    while (left > SLICE) {
+      const before = state.steps;
+      const code = this.enter(index, SLICE);
+      if (code !== EXIT_BUDGET) return state.exit(code);
+      // It may have gone beyond its end.
+      left -= Math.max(SLICE, state.steps - before);
+      if (left <= 0) return state.exit(code);
     }
+    return state.exit(this.enter(index, left | 0));
   }
 
   handleExits(handler: ExitHandler | null): void {

@@ -197,6 +197,15 @@ describe('budget', () => {
     expect(b.cpu.memory.subarray(0x10000, 0x10000 + 5001).lastIndexOf(0x5a)).toBe(4999);
   });
 
+  it('a long one ends with its last step, also if the delivery of an exception lies across a boundary inside it', async () => {
+    const b = await bare('long64');
+    // After NOP four steps again and again, the delivery included; UD2 is one of those that can be divided by 4.
+    b.load('nop\nhandler: xor ebp, ebp\n mov esp, 0x1f000\n ud2');
+    b.gate(6, SEL.CODE64, 0x8e, 0, Number(b.label('handler')));
+    expect(b.cpu.run(0, 500_002).reason).toBe('budget');
+    expect(b.state.steps).toBe(500_002);
+  });
+
   it('ends a guest whose fault handler cannot be fetched', async () => {
     const b = await bare('long64');
     b.gate(14, 8, 0x8e, 1, 0x40000000); // the handler of #PF is not mapped; its stack is always the same
@@ -405,6 +414,19 @@ describe('an exception that never gets anywhere', () => {
     b.load('int1\n hlt');
     expect(b.cpu.run(0, 1000).reason).toBe('budget');
     expect(b.state.steps).toBeGreaterThanOrEqual(1000);
+  });
+
+  it('a breakpoint on the stack of its own handler comes at the same steps however they are divided', async () => {
+    const ends = async (steps: number, portion: number): Promise<readonly (number | bigint)[]> => {
+      const b = await bare('long64');
+      b.gate(1, SEL.CODE64, 0x8e, 1, CODE);
+      b.gate(6, SEL.CODE64, 0x8e, 1, CODE);
+      b.put({ dr0: IST_STACK - 8, dr7: 0x90401 });
+      b.load('ud2');
+      while (b.state.steps < steps) b.cpu.run(0, portion);
+      return [b.state.steps, b.get('rip'), b.get('rsp'), b.get('dr6')];
+    };
+    for (let steps = 1; steps <= 9; steps++) expect(await ends(steps, 1)).toEqual(await ends(steps, steps));
   });
 
   it('an alignment check whose handler has no aligned stack ends with the budget, and goes on with the next', async () => {

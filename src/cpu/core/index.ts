@@ -860,7 +860,11 @@ export function run(vcpu: i32, budget: i32): i32 {
       unfinished = false;
       dropHits();
       deliverException();
-      if ((brk & BRK_EXIT) == 0) keepHits();
+      if ((brk & BRK_EXIT) == 0) {
+        keepHits();
+        // A breakpoint on the stack of its own handler comes again with every delivery: behind each the run may end.
+        if (stepsLeft <= 0 && reg(S_PENDING_DEBUG) != 0) break;
+      }
     }
     if (brk & BRK_EXIT) break;
     // Written by the host in a hook.
@@ -876,8 +880,6 @@ export function run(vcpu: i32, budget: i32): i32 {
       }
       // MOV SS holds debug traps off until the next instruction is done (SDM vol. 3, 6.8.3).
       if (reg(S_PENDING_DEBUG) != 0 && (reg(S_INTERRUPTIBILITY) & SHADOW_MOV_SS) == 0) {
-        // A breakpoint on the stack of its own handler comes again with every delivery.
-        if (stepsLeft < 0) break;
         setRips(reg(R_RIP), reg(R_RIP));
         raise(DB);
         continue;
