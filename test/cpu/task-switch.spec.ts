@@ -343,6 +343,14 @@ describe('CALL and IRET', () => {
     b.write16(TSS, TASK32);
     expect(faultOf(b)).toEqual({ vector: NP, error: TASK32, at: 'bad' });
   });
+
+  it('a task that faults before its first instruction has none of the shadows of the old one', async () => {
+    const b = await tasks(`sti\n ${jump(TASK32)}`);
+    b.write32(TSS32 + T32.cs, 0);
+    b.put({ idtr_limit: 0 });
+    expect(b.go()).toMatchObject({ reason: 'shutdown' });
+    expect([b.get('tr'), b.get('rflags') & 0x200n, b.state.interruptibility]).toEqual([BigInt(TASK32), 0n, 0]);
+  });
 });
 
 describe('task gates of the IDT', () => {

@@ -10,7 +10,7 @@
 
 import {
   EXIT_MMIO, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, R_ATTR, R_BASE, R_CR0, R_CR3, R_CR4, R_DR7, R_GDTR_BASE, R_RAX, R_RIP, R_SEL, SEG_CS,
-  SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_LDTR, SEG_SS, SEG_TR, S_CPL, S_EXIT_CODE, S_EXIT_Q0, S_PENDING_DEBUG,
+  SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_LDTR, SEG_SS, SEG_TR, SHADOW_MOV_SS, SHADOW_STI, S_CPL, S_EXIT_CODE, S_EXIT_Q0, S_INTERRUPTIBILITY, S_PENDING_DEBUG,
 } from './layout';
 import {
   ATTR_CE, ATTR_CODE, ATTR_P, ATTR_RW, ATTR_S, ATTR_TYPE, ATTR_UNUSABLE, BRK_EXIT, CR0_PG, CR0_TS, CR4_PAE, FLAG_FIXED, FLAG_NT, FLAG_VM,
@@ -140,6 +140,8 @@ function exchange(selector: u32, by: i32, back: u64, image: u64, hasError: bool,
   setSegment(SEG_TR, selector, base, limitOf(low, high), attr | TSS_BUSY);
   setReg(R_CR0, reg(R_CR0) | CR0_TS);
   setReg(R_DR7, reg(R_DR7) & ~DR7_LOCAL);
+  // Shadows end with the old task, even if the new one faults before its first instruction.
+  setReg(S_INTERRUPTIBILITY, reg(S_INTERRUPTIBILITY) & ~(<u64>(SHADOW_STI | SHADOW_MOV_SS)));
   setFlags((<u64>field(F_EFLAGS) & FLAGS_LOADED) | FLAG_FIXED | (nested ? FLAG_NT : 0));
   const eip = <u64>field(F_EIP);
   setReg(R_RIP, eip);
