@@ -1,5 +1,5 @@
-// A worker thread of a fuzzing campaign: registers tsx, as scripts/kvmscope.js does for the main thread, and hands over.
-import { register } from 'tsx/esm/api';
+// A worker thread of a fuzzing campaign: loads its code in the way its process has done.
+import { workerData } from 'node:worker_threads';
+import { load } from './load.js';
 
-register();
-await import('../src/lab/fuzz/worker-thread.ts');
+await load('lab/fuzz/worker-thread', workerData.compiled);

@@ -1,14 +1,14 @@
 #!/usr/bin/env node
-// Starts the command line: registers tsx, so that the TypeScript sources run as they are, and hands over the arguments.
+// Starts the command line: compiled if that is up to date, else from its TypeScript sources; and hands over the arguments.
+import { load } from './load.js';
+
+/** @type {typeof import('../src/cli/main.ts')} */
+let cli;
 try {
-  const { register } = await import('tsx/esm/api');
-  register();
-  // Only stack traces need source maps, and reading those of all modules takes time.
-  if (!process.env.KVMSCOPE_DEBUG) process.setSourceMapsEnabled(false);
+  cli = await load('cli/main');
 } catch (error) {
-  if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
+  if (error.code !== 'ERR_MODULE_NOT_FOUND' || !error.message.startsWith('Cannot find package')) throw error;
   process.stderr.write('kvmscope: dependencies are missing; run npm ci in the checkout first\n');
   process.exit(2);
 }
-const { main } = await import('../src/cli/main.ts');
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await cli.main(process.argv.slice(2));

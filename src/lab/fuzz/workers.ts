@@ -10,6 +10,8 @@ export interface ThreadData {
   /** URL of the module with openCampaign(). */
   readonly module: string;
   readonly shared: Int32Array;
+  /** Whether the thread, too, runs JavaScript that these sources were compiled to. */
+  readonly compiled: boolean;
 }
 
 export interface BlockOrder {
@@ -41,7 +43,8 @@ interface Thread {
 }
 
 const THREAD = new URL('../../../scripts/fuzz-worker.js', import.meta.url);
-const RUNNER = new URL('./block.ts', import.meta.url).href;
+const COMPILED = import.meta.url.endsWith('.js');
+const RUNNER = new URL(COMPILED ? './block.js' : './block.ts', import.meta.url).href;
 
 function errorOf(answer: Extract<BlockAnswer, { error: unknown }>): Error {
   const { name, message, code, stack } = answer.error;
@@ -71,7 +74,7 @@ export class WorkerPool {
   }
 
   #start(thread: Thread): Worker {
-    const workerData: ThreadData = { module: this.#module, shared: thread.shared };
+    const workerData: ThreadData = { module: this.#module, shared: thread.shared, compiled: COMPILED };
     // None of this process's flags: the thread registers its loader itself.
     const worker = new Worker(THREAD, { workerData, execArgv: [] });
     thread.worker = worker;
