@@ -1,7 +1,7 @@
 /** `kvmscope boot`: a Multiboot image on a PC board, its serial output as it comes, and its status as the exit code. */
-import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { createVm, describeEnd, FEATURES, type Feature, KvmscopeError, parseSize, type RunResult } from '../base.ts';
+import { readInput } from '../program/files.ts';
 import { ftraceLines } from '../trace/ftrace.ts';
 import { document } from '../trace/json.ts';
 import { EXIT_FAILED } from './main.ts';
@@ -30,8 +30,9 @@ const TRACE_SLICE = 200_000;
 
 function readFile(path: string, what: string): Uint8Array {
   try {
-    return new Uint8Array(readFileSync(path));
+    return readInput(path);
   } catch (error) {
+    if (error instanceof KvmscopeError) throw error;
     const why = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
     throw new KvmscopeError('not-found', `${what} '${path}' cannot be read (${why})`);
   }

@@ -2,10 +2,11 @@
  * The suite kvm-unit-tests as data: its configurations (`x86/unittests.cfg`), what each asks of a machine, and what an image's serial
  * output says. Running them is the caller's business.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { KvmscopeError } from '../errors.ts';
 import { DEFAULT_WALL_CLOCK } from '../kvm/pvclock.ts';
+import { readInputText } from '../program/files.ts';
 
 export type KutArch = 'x86_64' | 'i386';
 
@@ -70,8 +71,9 @@ export function readUnittests(dir: string): KutConfiguration[] {
   const path = join(dir, 'x86', 'unittests.cfg');
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
-  } catch {
+    text = readInputText(path);
+  } catch (error) {
+    if (error instanceof KvmscopeError) throw error;
     throw new KvmscopeError('not-found', `${path} cannot be read: give the folder of a built kvm-unit-tests tree`);
   }
   return parseUnittests(text);
@@ -81,7 +83,7 @@ export function readUnittests(dir: string): KutConfiguration[] {
 export function treeArch(dir: string): KutArch | undefined {
   const path = join(dir, 'config.mak');
   if (!existsSync(path)) return undefined;
-  const arch = /^ARCH=(.*)$/m.exec(readFileSync(path, 'utf8'))?.[1]?.trim();
+  const arch = /^ARCH=(.*)$/m.exec(readInputText(path))?.[1]?.trim();
   return arch === 'x86_64' || arch === 'i386' ? arch : undefined;
 }
 

@@ -1,5 +1,4 @@
 /** From a guest program's file to a finished run of it: program, header, machine options, checks. */
-import { readFileSync } from 'node:fs';
 import type { Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import { ERAS, eraMatches, NEWEST_ERA, resolveEra } from '../kvm/eras.ts';
@@ -9,6 +8,7 @@ import { resolveOptions } from '../machine/options.ts';
 import type { MachineOptions, RunResult } from '../machine/types.ts';
 import type { Vm } from '../machine/vm.ts';
 import { assemble, type Program } from '../program/assembler.ts';
+import { readInputText } from '../program/files.ts';
 import { type HeaderSettings, type ProgramHeader, parseHeader } from '../program/header.ts';
 import { includeReader, isSource, loadProgram } from '../program/load.ts';
 import { type CheckResult, checkEnd, evaluate, validateExpectations } from './expect.ts';
@@ -53,7 +53,7 @@ export function openProgram(path: string, options: OpenOptions = {}): OpenedProg
     given === undefined
       ? loadProgram(path)
       : assemble(given, { fileName: path, readInclude: includeReader(path), origin: BOOT_LAYOUT.origin });
-  const source = given ?? (isSource(path) ? readFileSync(path, 'utf8') : '');
+  const source = given ?? (isSource(path) ? readInputText(path) : '');
   const header = parseHeader(source, path);
   const eras = erasOf(header);
   const vendors = header.settings.vendors ?? ['intel'];
@@ -117,12 +117,19 @@ function erasOf({ settings, settingLines, file }: ProgramHeader): string[] {
   return fail(`no era fits '${range}'; the newest is ${NEWEST_ERA.name}`);
 }
 
-/** Checks the machine options now; a mistake that is the header's own names the header. */
+/** Checks the machine options now; a mistake that is the header's own names the header, by its line and word if it is about one of them. */
 function checkOptions(merged: MachineOptions, explicit: MachineOptions, header: ProgramHeader): void {
   try {
     resolveOptions(merged);
   } catch (error) {
-    if (!(error instanceof KvmscopeError) || Object.keys(explicit).length > 0) throw error;
-    throw new KvmscopeError('header', `${header.file}: ${error.message}`);
+    if (!(error instanceof KvmscopeError)) throw error;
+    const { file, settingLines } = header;
+    const [name = ''] = /^\w+(?= must )/.exec(error.message) ?? [];
+    const key = name.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`);
+    const line = name in explicit ? undefined : settingLines.get(key);
+    if (line !== undefined)
+      throw new KvmscopeError('header', `${file}:${line}: ${key}${error.message.slice(name.length)}`);
+    if (Object.keys(explicit).length > 0) throw error;
+    throw new KvmscopeError('header', `${file}: ${error.message}`);
   }
 }

@@ -4,10 +4,10 @@
  *
  * Unknown keys, blank lines and CRLF line ends are tolerated. Numbers may be JSON numbers or strings in decimal or 0x hexadecimal.
  */
-import { readFileSync } from 'node:fs';
 import type { Vendor } from '../cpu/cpu.ts';
 import { KvmscopeError } from '../errors.ts';
 import type { MpState } from '../kvm/types.ts';
+import { readInputText } from '../program/files.ts';
 
 /** How one APIC stands before each case. */
 export interface RecordedApic {
@@ -580,8 +580,9 @@ export function parseRecording(text: string, path: string): Recording {
 export function readRecording(path: string): Recording {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readInputText(path);
   } catch (error) {
+    if (error instanceof KvmscopeError) throw error;
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') throw new KvmscopeError('not-found', `no such file: ${path}`);
     throw new KvmscopeError('not-found', `cannot read ${path} (${code ?? 'unknown error'})`);

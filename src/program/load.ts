@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { KvmscopeError } from '../errors.ts';
 import { type AssembleOptions, assemble, DEFAULT_ORIGIN, type IncludedFile, type Program } from './assembler.ts';
 import { isElf, loadElf } from './elf.ts';
+import { readInput } from './files.ts';
 
 export interface LoadProgramOptions {
   /** Where a flat binary goes and a source without `.org` starts; default 0x1000. */
@@ -74,7 +75,7 @@ function readBytes(path: string): Uint8Array {
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) throw new KvmscopeError('not-found', `no such file: ${path}`);
     if (stat.isDirectory()) throw new KvmscopeError('not-found', `${path} is a directory, not a program`);
-    return readFileSync(path);
+    return readInput(path);
   } catch (error) {
     if (error instanceof KvmscopeError) throw error;
     throw new KvmscopeError('not-found', `cannot read ${path}: ${error instanceof Error ? error.message : error}`);

@@ -1,6 +1,6 @@
 /** Mistakes of a user: one clear line on stderr, no stack trace, exit code 2; of a guest: the reason, exit code 1. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -78,6 +78,21 @@ describe('files that cannot be run', () => {
     expectOneLine(['asm', 'guest'], /^kvmscope: guest is a directory.*\n$/);
   });
 
+  it('a device without end, in every place of a file', () => {
+    const line = '/dev/zero has more than 256 MiB, the most that is read of a file: name a smaller one';
+    expectOneLine(['run', '/dev/zero'], line);
+    expectOneLine(['asm', '/dev/zero'], line);
+    expectOneLine(['boot', '/dev/zero'], line);
+    expectOneLine(['boot', PROGRAM, '--initrd', '/dev/zero'], line);
+    expectOneLine(['replay', '/dev/zero'], line);
+    expectOneLine(['fuzz', 'race', '/dev/zero'], line);
+    const tree = mkdtempSync(join(tmpdir(), 'kvmscope-'));
+    mkdirSync(join(tree, 'x86'));
+    const configurations = join(tree, 'x86', 'unittests.cfg');
+    symlinkSync('/dev/zero', configurations);
+    expectOneLine(['kut', tree], line.replace('/dev/zero', configurations));
+  });
+
   it('a program larger than memory', () => {
     const path = temporaryFile('large.bin', new Uint8Array(3 << 20).fill(0xf4));
     expectOneLine(['run', path, '--memory', '2M'], /^kvmscope: .*0x301000.*\n$/);
@@ -97,6 +112,17 @@ describe('files that cannot be run', () => {
   it('an unknown register in an expectation, with its line', () => {
     const path = temporaryFile('typo.S', '# A title\n# expect: rxx = 3\n    .code64\n    hlt\n');
     expectOneLine(['run', path], /typo\.S:2: .*"rxx".*\n$/);
+  });
+
+  it('a setting that only the machine can judge, with its line and in the words of the header', () => {
+    const path = temporaryFile('mask.S', '# A title\n# exit-hypercalls: 12\n    .code64\n    hlt\n');
+    const line = `${path}:2: exit-hypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 12`;
+    expectOneLine(['run', path], line);
+    expectOneLine(['run', path, '--seed', '2'], line);
+    expectOneLine(
+      ['run', path, '--exit-hypercalls', '8'],
+      '--exit-hypercalls must be 0 or 0x1000 (bit 12, MAP_GPA_RANGE), not 8',
+    );
   });
 
   it('a damaged ELF file', () => {

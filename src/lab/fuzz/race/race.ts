@@ -1,10 +1,10 @@
 /** `fuzz race` of one program: explore its interleavings, judge where they lead, shrink the schedules that fail. */
-import { readFileSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { KvmscopeError } from '../../../errors.ts';
 import { resolveEra } from '../../../kvm/eras.ts';
 import { formatSchedule } from '../../../machine/schedule.ts';
 import type { MachineOptions } from '../../../machine/types.ts';
+import { readInputText } from '../../../program/files.ts';
 import type { SubjectKind } from '../../../program/header.ts';
 import { isSource } from '../../../program/load.ts';
 import { type OpenedProgram, type OpenOptions, openProgram } from '../../open.ts';
@@ -171,7 +171,7 @@ export class RaceLab {
     } = options;
     const limits = resolveLimits(options);
     const opened = openProgram(path, rest);
-    const source = options.source ?? (isSource(path) ? readFileSync(path, 'utf8') : undefined);
+    const source = options.source ?? (isSource(path) ? readInputText(path) : undefined);
     // Nothing runs so long that it would pay to translate it.
     const base: MachineOptions = { tier2: false, ...opened.options, schedule: [] };
     const sides = [base, ...(against === undefined ? [] : [{ ...base, kvm: resolveEra(against).name }])];
