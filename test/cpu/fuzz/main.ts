@@ -1,42 +1,35 @@
 /**
- * `npm run fuzz:cpu [-- --cases N] [-- --seed S] [-- --case N]`: random bytes on the CPU core. Prints what it found and how much it ran; the
- * status is 1 if there is a finding. `--case` runs one case of a seed alone. The cases run in a process of their own, so that a hang is a
- * finding, too.
+ * `npm run fuzz:cpu`: random bytes on the CPU core. Prints what it found and how much it ran; the status is 1 if there is a finding. The cases
+ * run in a process of their own, so that a hang is a finding, too. `npm run fuzz:cpu -- --help` names the options.
  */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { Campaign, type Summary } from './campaign.ts';
+import { numbersOf } from '../options.ts';
+import type { Summary } from './campaign.ts';
+
+const USAGE = `npm run fuzz:cpu -- [options]
+
+  --cases N   cases from the seed's first on (default 1000000)
+  --case N    case N of the seed alone, counted from 0
+  --seed S    seed of the cases; an even one is of an Intel processor, an odd one of an AMD processor (default 1)
+`;
 
 /** Cases between two reports. */
 const BATCH = 1000;
 /** Milliseconds a batch may take. */
 const PATIENCE = 60_000;
 
-type Report = { readonly next: number } | { readonly summary: Summary };
+/** What worker.ts sends: the next case, or, at the end, what was found. */
+export type Report = { readonly next: number } | { readonly summary: Summary };
 
-function option(name: string, usual: number): number {
-  const at = process.argv.indexOf(`--${name}`);
-  const value = at < 0 ? usual : Number(process.argv[at + 1]);
-  if (Number.isInteger(value) && value >= 0) return value;
-  console.error(`fuzz:cpu: --${name} wants a whole number`);
-  process.exit(2);
-}
-
-const seed = option('seed', 1);
-const first = option('case', 0);
-const cases = process.argv.includes('--case') ? 1 : option('cases', 1_000_000);
-
-function work(): void {
-  const send = (report: Report): void => {
-    process.send?.(report);
-  };
-  const campaign = new Campaign(seed);
-  for (let at = first; at < first + cases; at += BATCH) {
-    send({ next: at });
-    campaign.run(at, Math.min(BATCH, first + cases - at));
-  }
-  send({ summary: campaign.summary });
-}
+const given = numbersOf('fuzz:cpu', USAGE, {
+  cases: { least: 1, usual: 1_000_000 },
+  case: { least: 0 },
+  seed: { least: 0, usual: 1 },
+});
+const seed = given.seed as number;
+const first = given.case ?? 0;
+const cases = given.case === undefined ? (given.cases as number) : 1;
 
 function print(summary: Summary, seconds: number): void {
   for (const { number, what, start } of summary.findings.slice(0, 50)) {
@@ -58,7 +51,8 @@ function print(summary: Summary, seconds: number): void {
 
 function watch(): void {
   const begun = performance.now();
-  const child = fork(fileURLToPath(import.meta.url), [...process.argv.slice(2), '--work']);
+  const worker = fileURLToPath(new URL('worker.ts', import.meta.url));
+  const child = fork(worker, [seed, first, cases, BATCH].map(String));
   let next = first;
   let summary: Summary | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -83,5 +77,4 @@ function watch(): void {
   });
 }
 
-if (process.argv.includes('--work')) work();
-else watch();
+watch();

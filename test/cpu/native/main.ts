@@ -1,9 +1,9 @@
 /**
- * `npm run verify:cpu [-- --cases N] [--seed S]`: the full comparison of the core with the processor of this machine. Prints how many cases of
- * which class were run, and every difference; exit code 1 if there is one, 2 if nothing could be compared.
+ * `npm run verify:cpu`: the full comparison of the core with the processor of this machine. Prints how many cases of which class were run,
+ * and every difference; exit code 1 if there is one, 2 if nothing could be compared. `npm run verify:cpu -- --help` names the options.
  */
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { numbersOf } from '../options.ts';
 import { type Cases, decimalCases, divisionCases } from './cases.ts';
 import { batches, classOf, compare, lackingForms } from './comparison.ts';
 import { FORMS, formsOf, LEFT_OUT } from './forms.ts';
@@ -11,15 +11,15 @@ import { BITS, CODE16, COMPAT32, LONG, type Mode, type NativeCase } from './layo
 import { compile, unavailable } from './processor.ts';
 import { unicornUnavailable } from './unicorn.ts';
 
-const { values } = parseArgs({
-  options: { cases: { type: 'string', default: '600000' }, seed: { type: 'string', default: '1' } },
-});
-const total = Number(values.cases);
-const first = Number(values.seed);
-if (!Number.isSafeInteger(total) || total < 1 || !Number.isSafeInteger(first)) {
-  console.error('verify:cpu: --cases and --seed take whole numbers');
-  process.exit(2);
-}
+const USAGE = `npm run verify:cpu -- [options]
+
+  --cases N   cases of all modes together, besides the tables of divisions and decimal adjustments (default 600000)
+  --seed S    seed of the first batch of cases (default 1)
+`;
+
+const given = numbersOf('verify:cpu', USAGE, { cases: { least: 1, usual: 600_000 }, seed: { least: 0, usual: 1 } });
+const total = given.cases as number;
+const first = given.seed as number;
 const reason = unavailable();
 if (reason) {
   console.error(`verify:cpu: nothing was compared: this ${reason}`);
