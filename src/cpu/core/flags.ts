@@ -135,6 +135,31 @@ export function setArithFlags(value: u64): void {
   setReg(S_CC_OP, CC_EAGER);
 }
 
+/**
+ * Flags of a 32-bit IMUL with a destination register, from the whole product: SF and PF of the low half, CF and OF if that is not all of
+ * it; ZF and AF stay.
+ */
+export function setProduct32(product: i64): void {
+  const op = <i32>reg(S_CC_OP);
+  const old = reg(R_RFLAGS);
+  let keep = old & (FLAG_ZF | FLAG_AF);
+  if (op >= 4) {
+    const last = reg(S_CC_DST);
+    keep = toTop(last, op & 3) == 0 ? FLAG_ZF : 0;
+    switch (op >> 2) {
+      case CC_ADD: keep |= (last ^ reg(S_CC_SRC) ^ (last - reg(S_CC_SRC))) & 0x10; break;
+      case CC_SUB: keep |= (last ^ reg(S_CC_SRC) ^ (last + reg(S_CC_SRC))) & 0x10; break;
+      case CC_INC: keep |= (last & 0xf) == 0 ? FLAG_AF : 0; break;
+      case CC_DEC: keep |= (last & 0xf) == 0xf ? FLAG_AF : 0; break;
+    }
+  }
+  if (<i32>product < 0) keep |= FLAG_SF;
+  if (parity(<u64>product)) keep |= FLAG_PF;
+  if (<i64><i32>product != product) keep |= FLAG_CF | FLAG_OF;
+  setReg(R_RFLAGS, (old & ~FLAGS_ARITH) | keep);
+  setReg(S_CC_OP, CC_EAGER);
+}
+
 /** SF, ZF and PF of a result of the given size. */
 export function resultFlags(value: u64, sizeLog2: i32): u64 {
   const top = toTop(value, sizeLog2);

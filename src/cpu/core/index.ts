@@ -14,7 +14,7 @@ import {
   codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, liveVersion, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
-import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, settle } from './flags';
+import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setProduct32, settle } from './flags';
 import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
@@ -23,7 +23,7 @@ import { MAX_LENGTH, decode, decodeRun, pseudo } from './decode';
 import { decodedPage, generation, losses, memoryWritten as codeMemoryWritten, recordAt, resetCodeCache } from './code-cache';
 import {
   MORE_SAME_PAGE, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS, OP_DEC32, OP_DEC64,
-  OP_ENTER, OP_GENERIC, OP_HOOK, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
+  OP_ENTER, OP_GENERIC, OP_HOOK, OP_IMUL_RI32, OP_IMUL_RR32, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8, OP_LEA32, OP_LEA64, OP_MOVSXD, OP_MOVZX8,
   OP_MOV_RI, OP_MOV_RR32, OP_MOV_RR64, OP_NEXT, OP_NOP, OP_POP64, OP_PUSH64, OP_RET64, OP_SHL_RI32, OP_SHL_RI64, OP_SHR_RI32,
   OP_SHR_RI64, OP_ST32, REC_REP, REC_REPNE, OP_ST64, OP_ST8, OP_TEST_RI32, OP_TEST_RR32, OP_TEST_RR64, REC_BASE, REC_BYTES, REC_DISP, REC_E, REC_END,
   REC_FLAGS, REC_G, REC_IMM, REC_INDEX, REC_LEN, REC_LINK, REC_MORE, REC_OP, REC_SCALE, REC_SEG, PAGE_BYTES, TIER_RETRY, TIER_SHORT,
@@ -327,6 +327,29 @@ function atExit(rec: usize): i32 {
   return op >= 4 ? load<u64>(s + (S_CC_DST << 3)) << (64 - ((<u64>8) << (op & 3))) == 0 : condition(4);
 }
 
+/** The same for sign, and for less after a comparison or subtraction. */
+// @ts-ignore: decorator
+@inline function isSign(s: usize): bool {
+  const op = load<u32>(s + (S_CC_OP << 3));
+  return op >= 4 ? <i64>(load<u64>(s + (S_CC_DST << 3)) << (64 - ((<u64>8) << (op & 3)))) < 0 : condition(8);
+}
+// @ts-ignore: decorator
+@inline function isLess(s: usize): bool {
+  const op = load<u32>(s + (S_CC_OP << 3));
+  if (op >> 2 != CC_SUB) return condition(12);
+  const shift = 64 - ((<u64>8) << (op & 3));
+  const src = load<u64>(s + (S_CC_SRC << 3)) << shift;
+  return <i64>((load<u64>(s + (S_CC_DST << 3)) << shift) + src) < <i64>src;
+}
+// @ts-ignore: decorator
+@inline function isCarry(s: usize): bool {
+  const op = load<u32>(s + (S_CC_OP << 3));
+  if (op >> 2 != CC_SUB) return condition(2);
+  const shift = 64 - ((<u64>8) << (op & 3));
+  const src = load<u64>(s + (S_CC_SRC << 3)) << shift;
+  return (load<u64>(s + (S_CC_DST << 3)) << shift) + src < src;
+}
+
 /**
  * Runs compiled code for as long as RIP leads to some; the rest is the interpreter's. What breaks the flow does it as in interpret().
  * Returns the record that the interpreter starts with, which spares it the lookup, or 0 if it has to make one.
@@ -556,22 +579,25 @@ function interpret(first: usize): void {
           rip += step; rec += REC_BYTES; continue;
         }
 
-        case OP_JCC: taken = condition(0); break;
-        case OP_JCC + 1: taken = condition(1); break;
-        case OP_JCC + 2: taken = condition(2); break;
-        case OP_JCC + 3: taken = condition(3); break;
-        case OP_JCC + 4: taken = isZero(s); break;
-        case OP_JCC + 5: taken = !isZero(s); break;
-        case OP_JCC + 6: taken = condition(6); break;
-        case OP_JCC + 7: taken = condition(7); break;
-        case OP_JCC + 8: taken = condition(8); break;
-        case OP_JCC + 9: taken = condition(9); break;
-        case OP_JCC + 10: taken = condition(10); break;
-        case OP_JCC + 11: taken = condition(11); break;
-        case OP_JCC + 12: taken = condition(12); break;
-        case OP_JCC + 13: taken = condition(13); break;
-        case OP_JCC + 14: taken = condition(14); break;
-        case OP_JCC + 15: taken = condition(15); break;
+        case OP_IMUL_RR32: { const p = <i64>load<i32>(eAt(s, rec)) * <i64>load<i32>(gAt(s, rec)); setProduct32(p); store<u64>(gAt(s, rec), <u64>p & 0xffffffff); rip += step; rec += REC_BYTES; continue; }
+        case OP_IMUL_RI32: { const p = <i64>load<i32>(eAt(s, rec)) * <i64><i32>imm(rec); setProduct32(p); store<u64>(gAt(s, rec), <u64>p & 0xffffffff); rip += step; rec += REC_BYTES; continue; }
+
+        case OP_JCC: if (condition(0)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 1: if (condition(1)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 2: if (isCarry(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 3: if (!isCarry(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 4: if (isZero(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 5: if (!isZero(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 6: if (condition(6)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 7: if (condition(7)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 8: if (isSign(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 9: if (!isSign(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 10: if (condition(10)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 11: if (condition(11)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 12: if (isLess(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 13: if (!isLess(s)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 14: if (condition(14)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
+        case OP_JCC + 15: if (condition(15)) { taken = true; break; } rip += step; rec += REC_BYTES; continue;
         case OP_JMP: taken = true; break;
 
         case OP_CALL64: {
@@ -725,12 +751,7 @@ function interpret(first: usize): void {
           return;
         }
       }
-      if (op >= OP_JCC && op < OP_JCC + 16 || op == OP_JMP || op == OP_CALL64) {
-        if (!taken) {
-          rip += step;
-          rec += REC_BYTES;
-          continue;
-        }
+      if (taken) {
         taken = false;
         const link = <usize>load<u32>(rec, REC_LINK);
         const backward = <i64>imm(rec) < 0;

@@ -112,6 +112,9 @@ export const OP_ALU_RM64 = 92;
  * execute() can run the instruction all the same. The table slot is in the record's tier word.
  */
 export const OP_ENTER = 100;
+/** IMUL with a destination register, 32 bits, of registers and of a register and an immediate. */
+export const OP_IMUL_RR32 = 101;
+export const OP_IMUL_RI32 = 102;
 
 // ---- decoded pages: {u32 address of the code map cell, u32 next free, bitmap of 4096 bits, 4096 record pointers} ----
 export const PAGE_CELL = 0;
