@@ -499,6 +499,8 @@ export class WasmCpu implements Cpu {
   readonly tier2: Tier2;
   #tier: Tier | undefined;
   #handler: ExitHandler | null = null;
+  /** Steps until hot code is looked for; 0: it is, or never will be. */
+  #patience: number;
   /** PAGE_* bits by frame. */
   private readonly attributes: Uint8Array;
 
@@ -544,7 +546,8 @@ export class WasmCpu implements Cpu {
     this.core.setup(vcpus, memory);
     this.memory = new Uint8Array(this.wasm.buffer, this.core.ramBase() >>> 0, memory);
     this.core.resetCode();
-    if (tiered) Tier.start(this.core, tiered === 'force');
+    this.#patience = tiered === true ? Tier.patience : 0;
+    if (tiered && this.#patience === 0) Tier.start(this.core, tiered === 'force');
     this.snapshots = new Snapshots(this.core, this.memory, vcpus);
     this.attributes = new Uint8Array(this.wasm.buffer, this.core.pageAttributes() >>> 0, memory / 4096);
     this.states = Array.from({ length: vcpus }, (_, i) => new WasmCpuState(i, this.wasm, this.core));
@@ -591,13 +594,24 @@ export class WasmCpu implements Cpu {
     let left = budget;
     while (left > SLICE) {
       const before = state.steps;
-      const code = this.enter(index, SLICE);
+      const code = this.enterFor(state, SLICE);
       if (code !== EXIT_BUDGET) return state.exit(code);
       // It may have gone beyond its end.
       left -= Math.max(SLICE, state.steps - before);
       if (left <= 0) return state.exit(code);
     }
-    return state.exit(this.enter(index, left | 0));
+    return state.exit(this.enterFor(state, left | 0));
+  }
+  private enterFor(state: WasmCpuState, budget: number): number {
+    return this.#patience === 0 ? this.enter(state.index, budget) : this.runCold(state, budget);
+  }
+
+  private runCold(state: WasmCpuState, budget: number): number {
+    const before = state.steps;
+    const code = this.enter(state.index, budget);
+    this.#patience = Math.max(0, this.#patience - (state.steps - before));
+    if (this.#patience === 0) Tier.start(this.core, false);
+    return code;
   }
 
   handleExits(handler: ExitHandler | null): void {

@@ -69,6 +69,9 @@ function isPadding(insn: Insn): boolean {
   );
 }
 
+const COLD_STEPS = 2_000_000;
+/** Some engine of the process has translated code. */
+let translated = false;
 /** Modules that all engines of the process hold, and how many V8 is trusted with. */
 let modules = 0;
 const MAX_MODULES = 12_000;
@@ -136,6 +139,13 @@ export class Tier {
   static start(core: TierCore, forced: boolean): void {
     if (forced) core.setHeat(1, 1);
     else core.setHeat(EVERY, HOT);
+  }
+  /**
+   * Steps that an engine executes before that. The first translation of a process takes as long as a million or two of them, as the
+   * translator's own code is slow then; a program that ends before is better off without.
+   */
+  static get patience(): number {
+    return translated ? 0 : COLD_STEPS;
   }
 
   get statistics(): TierStatistics {
@@ -310,6 +320,7 @@ export class Tier {
       this.#core.setHeat(0, 1);
       return [];
     }
+    translated = true;
     modules++;
     this.#live.modules++;
     this.#modules++;
