@@ -161,7 +161,7 @@ export function buildProgram(output: Output, run: (action: Action) => void): Com
     .description('run the configurations of built kvm-unit-tests trees')
     .argument('<dir...>', 'trees, each configured for x86_64 or i386')
     .option('--group <name>', 'only this group')
-    .addOption(new Option('--test <name>', 'only this configuration; repeat it or list several').argParser(collect))
+    .addOption(new Option('--test <name>', 'only this configuration; several: separated by commas').argParser(collect))
     .option('--all', 'also configurations marked as manual run only')
     .option('--kvm <era>', 'KVM version')
     .addOption(vendor())
