@@ -150,7 +150,7 @@ describe('a schedule in a header and on the command line', () => {
     const path = program('1*30,0*30', '0');
     expect(kvmscope('run', path, '--schedule', '0*30,4')).toMatchObject({
       status: 2,
-      stderr: 'kvmscope: schedule: no vCPU 4: the VM has 2, counted from 0\n',
+      stderr: 'kvmscope: --schedule: no vCPU 4: the VM has 2, counted from 0\n',
     });
     expect(kvmscope('run', path, '--schedule', 'all')).toMatchObject({
       status: 2,
