@@ -24,7 +24,7 @@ describe('kvmscope kut', () => {
     [['--timeout', 'abc'], '--timeout must be a number of seconds'],
     [['--timeout', '-1'], '--timeout must be a number of seconds'],
     [['--jobs', '0'], '--jobs must be 1 or more'],
-    [['--test', ''], 'option '--test <name>' argument '' is invalid. It must name something.'],
+    [['--test', ''], "option '--test <name>' argument '' is invalid. It must name something."],
     [['--results', '/nowhere/page.md'], "--results: '/nowhere/page.md' cannot be written (ENOENT)"],
   ])('%j is refused before anything runs', (args, message) => {
     const { status, stdout, stderr } = kvmscope('kut', tree, ...args);

@@ -154,7 +154,7 @@ describe('a schedule in a header and on the command line', () => {
     });
     expect(kvmscope('run', path, '--schedule', 'all')).toMatchObject({
       status: 2,
-      stderr: 'kvmscope: schedule: "all" is neither a vCPU nor vCPU*steps; a schedule is like 0*3,1,0,2*5\n',
+      stderr: 'kvmscope: --schedule: "all" is neither a vCPU nor vCPU*steps; a schedule is like 0*3,1,0,2*5\n',
     });
     expect(kvmscope('run', program('7', '0'))).toMatchObject({
       status: 2,
