@@ -8,6 +8,7 @@ import {
   resolveEra,
   topologiesFor,
 } from '../index.ts';
+import { optionWord } from '../trace/text.ts';
 import { type CampaignFlags, runFuzz } from './fuzz-campaign.ts';
 import type { Output } from './output.ts';
 
@@ -64,10 +65,7 @@ export function fuzzCampaign(kind: Exclude<CampaignKind, 'race'>, flags: FuzzFla
   if (seed > 0xffffffff) throw new KvmscopeError('usage', `--seed must be below 2^32, not ${seed}`);
   const unused = recorded ? OF_THE_VM.find((name) => flags[name] !== undefined) : undefined;
   if (unused !== undefined)
-    throw new KvmscopeError(
-      'usage',
-      `--${unused.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: with --against golden, recordings say which VM it is`,
-    );
+    throw new KvmscopeError('usage', `--${optionWord(unused)}: with --against golden, recordings say which VM it is`);
   if (flags.golden !== undefined && !recorded) throw new KvmscopeError('usage', '--golden needs --against golden');
   const campaign = {
     kind,

@@ -58,8 +58,8 @@ export function coreModule(): WebAssembly.Module {
   return module;
 }
 
-/** Imports of an instance that runs no guest code. */
-const IDLE = {
+/** What the core imports, besides memory and table, for hosts that want none of it. */
+export const IDLE_IMPORTS = {
   hot: () => undefined,
   keepPage: () => undefined,
   exit: () => 0,
@@ -79,7 +79,7 @@ let sizer: Pick<CoreExports, 'setup'> | undefined;
 function memoryPages(compiled: WebAssembly.Module, vcpus: number, memory: number): number {
   if (sizer === undefined) {
     const env = {
-      ...IDLE,
+      ...IDLE_IMPORTS,
       memory: new WebAssembly.Memory({ initial: 2, maximum: MAX_PAGES }),
       table: new WebAssembly.Table({ initial: 16, element: 'anyfunc' }),
     };
@@ -529,7 +529,7 @@ export class WasmCpu implements Cpu {
     this.tier2 = tiered;
     const instance = new WebAssembly.Instance(compiled, {
       env: {
-        ...IDLE,
+        ...IDLE_IMPORTS,
         memory: this.wasm,
         table,
         hot: (frame: number, offset: number, count: number) => {

@@ -63,7 +63,8 @@ import * as vcpuStates from './vcpu.ts';
 import { KvmVcpu } from './vcpu.ts';
 import { VMX_EXITS, VMX_HYPERCALL } from './vmx.ts';
 
-// Of its own constants V8 folds the values; imported ones it would load, and check, at every use.
+// Of its own constants V8 folds the values; imported ones it would load, and check, at every use. On the way of an exit fields are
+// compared with `true`: V8 has one step for that, and a dozen for the truth of a value whose type it does not know.
 const {
   NEXT,
   REENTER,

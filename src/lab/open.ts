@@ -11,6 +11,7 @@ import { assemble, type Program } from '../program/assembler.ts';
 import { readInputText } from '../program/files.ts';
 import { type HeaderSettings, type ProgramHeader, parseHeader } from '../program/header.ts';
 import { includeReader, isSource, loadProgram } from '../program/load.ts';
+import { optionWord } from '../trace/text.ts';
 import { type CheckResult, checkEnd, evaluate, validateExpectations } from './expect.ts';
 
 /** Explicit options; each wins over the header's setting of the same name. */
@@ -125,7 +126,7 @@ function checkOptions(merged: MachineOptions, explicit: MachineOptions, header: 
     if (!(error instanceof KvmscopeError)) throw error;
     const { file, settingLines } = header;
     const [name = ''] = /^\w+(?= must )/.exec(error.message) ?? [];
-    const key = name.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`);
+    const key = optionWord(name);
     const line = name in explicit ? undefined : settingLines.get(key);
     if (line !== undefined)
       throw new KvmscopeError('header', `${file}:${line}: ${key}${error.message.slice(name.length)}`);

@@ -4,7 +4,6 @@
  * As in GNU as each statement is seen once, with what is defined before it; addresses and forward references are filled in after
  * the layout.
  */
-
 import { CONDITIONS, DIRECTIVES, type Use } from './directives.ts';
 import { encode, isInstruction, type Prefixes } from './encode.ts';
 import {

@@ -4,7 +4,6 @@
  * Choices are those of GNU as: symbolic values get their full width, constants the shortest that holds them; prefixes come in the
  * order segment, 67, 66, F3/F2, F0, REX; segment registers and selectors move without operand-size prefix.
  */
-
 import type { Encoder, Instruction } from 'iced-x86';
 import { type Expression, number, type Register, reduce } from './expression.ts';
 import { type Form, formsOf, iced, mnemonics, registerNamed, resized } from './isa.ts';

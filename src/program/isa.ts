@@ -3,7 +3,6 @@
  *
  * Loaded on first use: the library takes 20 ms, the index of mnemonics 10 ms, forms are described as they are asked for.
  */
-
 import { createRequire } from 'node:module';
 import type * as Iced from 'iced-x86';
 import type { Register, RegisterClass } from './expression.ts';

@@ -1,5 +1,4 @@
 /** Operands of instructions in Intel syntax as GNU as reads it. */
-
 import {
   constant,
   type Expression,

@@ -89,3 +89,6 @@ export function flow(label: string, pieces: readonly Piece[], options: FlowOptio
   lines.push(line.trimEnd());
   return lines;
 }
+
+/** An option's name as headers and command lines have it: `exit-hypercalls` for `exitHypercalls`. */
+export const optionWord = (name: string): string => name.replace(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`);

@@ -3,7 +3,7 @@
  * state block of the one virtual CPU.
  */
 import * as L from '../cpu/core/layout.ts';
-import { coreModule } from '../cpu/wasm-cpu.ts';
+import { coreModule, IDLE_IMPORTS } from '../cpu/wasm-cpu.ts';
 
 /** What the core asks during a run; both may be asked millions of times per second. */
 export interface CoreImports {
@@ -54,17 +54,11 @@ export class Core {
 
   constructor(imports: CoreImports) {
     this.memory = new WebAssembly.Memory({ initial: 2, maximum: 65536 });
-    const abort = (): never => {
-      throw new Error('the CPU core aborted');
-    };
     const instance = new WebAssembly.Instance(coreModule(), {
       env: {
+        ...IDLE_IMPORTS,
         memory: this.memory,
         table: new WebAssembly.Table({ initial: 16, element: 'anyfunc' }),
-        abort,
-        keepPage: () => {},
-        hot: () => {},
-        exit: () => 0,
         ...imports,
       },
     });

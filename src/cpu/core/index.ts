@@ -327,7 +327,7 @@ function atExit(rec: usize): i32 {
   return op >= 4 ? load<u64>(s + (S_CC_DST << 3)) << (64 - ((<u64>8) << (op & 3))) == 0 : condition(4);
 }
 
-/** The same for sign, and for less after a comparison or subtraction. */
+/** The same for sign, and, after a comparison or subtraction, for less and for carry. */
 // @ts-ignore: decorator
 @inline function isSign(s: usize): bool {
   const op = load<u32>(s + (S_CC_OP << 3));

@@ -64,6 +64,13 @@ export function count(): void {
   store<u16>(at, <u16>times);
   if (before / told != times / told) hot(frame, offset, times);
 }
+/** Counts once more. The count if the host is to be told, and `frame` and `offset` are known; else 0. */
+function countMore(rec: usize, rip: u64): u32 {
+  const at = tierOf(rec);
+  const times = <u32>load<u16>(at) + 1;
+  store<u16>(at, <u16>times);
+  return times % MANY_RETRIES == 0 && recordAtRip(rip) == rec ? times : 0;
+}
 /** The compiled code that starts at `rip` came back after so many steps because of something that it leaves to the interpreter. */
 export function countRetry(rec: usize, rip: u64, steps: i32): void {
   const at = tierOf(rec);
@@ -72,16 +79,12 @@ export function countRetry(rec: usize, rip: u64, steps: i32): void {
     if (before % MANY_RETRIES != 0) store<u16>(at, <u16>(before - 1));
     return;
   }
-  const times = before + 1;
-  store<u16>(at, <u16>times);
-  if (times % MANY_RETRIES == 0 && recordAtRip(rip) == rec) hot(frame, offset, times == MANY_RETRIES ? -1 : -2);
+  const times = countMore(rec, rip);
+  if (times != 0) hot(frame, offset, times == MANY_RETRIES ? -1 : -2);
 }
 /** The compiled code that starts at `rip` came soon to an instruction that exits. */
 export function countExit(rec: usize, rip: u64): void {
-  const at = tierOf(rec);
-  const times = <u32>load<u16>(at) + 1;
-  store<u16>(at, <u16>times);
-  if (times % MANY_RETRIES == 0 && recordAtRip(rip) == rec) hot(frame, offset, -2);
+  if (countMore(rec, rip) != 0) hot(frame, offset, -2);
 }
 /** Code is translated at all. */
 // @ts-ignore: decorator

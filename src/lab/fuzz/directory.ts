@@ -132,10 +132,10 @@ function readJournal(text: string | undefined): BlockResult[] {
   return results;
 }
 
-/** Which fields of two campaigns differ, in words. */
 /** Longer values are not shown. */
 const MOST_TEXT = 120;
 
+/** Which fields of two campaigns differ, in words. */
 function difference(here: Campaign, wanted: Campaign): string {
   const [a, b] = [here, wanted] as unknown as Record<string, unknown>[];
   const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
