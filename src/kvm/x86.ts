@@ -1212,7 +1212,8 @@ export class Kvm implements HypercallContext, MsrContext {
     if (ret >= EXIT_TO_USER) return this.hypercallWithoutResult(vcpu, ret);
     vcpu.stat.hypercalls++;
     const { state } = vcpu;
-    state.set(R_RAX, ret >>> 0, ret < 0 && state.is64bit ? 0xffffffff : 0);
+    // Signed halves: unsigned ones of this size would each be an object wherever V8 does not inline the call.
+    state.set(R_RAX, ret, ret < 0 && state.is64bit ? -1 : 0);
     this.skip(vcpu);
     return this.yieldRequested === true ? this.yieldNow() : REENTER;
   }
