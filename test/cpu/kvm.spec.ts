@@ -21,6 +21,7 @@ const SOFTWARE: readonly (readonly [title: RegExp, why: string])[] = [
   [/^segment: .*\(long64, CPL 3/, 'segment registers stay flat at CPL 3 of long mode'],
   [/^privilege: (int|iret)/, 'INT n and IRET check no privileges'],
   [/^privilege: pushf/, 'IF is set at CPL 3'],
+  [/^privilege: smsw .*long64/, 'the host processor executes it at CPL 3, and a Linux that emulates UMIP answers'],
   [/^segment: ss <- 0x(88|8b|a8|ab) /, 'stacks are not held to their size and limit'],
   [/^delivery: .*(type 0x(?![8e][ef])|selector|IST|limit|stack)/, 'gates, stacks and limits are not checked'],
   [/^delivery: (#BP|INT)/, 'INT n and INT3 in long mode'],
