@@ -74,8 +74,11 @@ export function simdReady(more: u32): bool {
 }
 /** An MMX instruction other than EMMS has been executed: TOP = 0, all registers valid (SDM vol. 3, 12.2). */
 export function enterMmx(): void {
-  setReg(R_FSW, reg(R_FSW) & ~(<u64>0x3800));
+  topToZero();
   setReg(R_FTW, 0xff);
+}
+function topToZero(): void {
+  setReg(R_FSW, reg(R_FSW) & ~(<u64>0x3800));
 }
 
 // ---- memory operands ----
@@ -470,7 +473,7 @@ function signBits(rec: usize, sub: i32): i32 {
 
 /**
  * Stores the bytes of the first operand whose byte in the second has bit 7 set, at DS:rDI. All bytes must be writable, whatever the
- * mask, and the MMX form is in MMX state even if they are not: SDM and APM leave both open, AMD processors do it.
+ * mask, and the MMX form is in MMX state even if they are not: SDM and APM leave both open, AMD and Intel processors do it.
  */
 function maskedStore(rec: usize, sub: i32): void {
   v128.store(pair, sub == 0 ? mmx(numberP(rec)) : xmm(numberV(rec)));
@@ -530,7 +533,7 @@ export function simd(rec: usize): void {
   const handler = <i32>load<u16>(rec, REC_HANDLER);
   const sub = <i32>load<u8>(rec, REC_SUB);
   let more: u32 = load<u8>(rec, REC_MORE);
-  if (more & MORE_MMX && !usesMmx(rec, handler, sub)) more &= ~MORE_MMX;
+  if (more & MORE_MMX && !usesMmx(rec, handler)) more &= ~MORE_MMX;
   if (!simdReady(more)) return;
   const imm = <i32>load<i64>(rec, REC_IMM);
   switch (handler) {
@@ -576,7 +579,10 @@ export function simd(rec: usize): void {
       return;
     default: regular(rec, handler, sub, imm); break;
   }
-  if (more & MORE_MMX && !failed()) enterMmx();
+  if ((more & MORE_MMX) == 0) return;
+  if (!failed()) enterMmx();
+  // Of a store that faults, Intel processors have set TOP, but not the tags (measured on an Intel Xeon, Cascade Lake).
+  else if (!isAmd() && (handler == H.H_MOV_WV || handler == H.H_MOVD_EP)) topToZero();
 }
 
 /** Instructions on vectors alone: operands by sub, see opcodes/simd.ts. */
