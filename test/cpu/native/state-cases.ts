@@ -12,8 +12,8 @@ const RDI = 7;
 const XSTATE_BV = 512;
 const XCOMP_BV = 520;
 const COMPACTED = 1n << 63n;
-/** State components that other processors may have: not asked for. */
-const FOREIGN = 0x2e4;
+/** State components that processors may have beyond x87 and SSE (AVX, MPX, AVX-512, PKRU): not asked for. */
+const FOREIGN = 0x2fc;
 
 /** One case: the image at RSI is loaded, sometimes twice, and stored at RDI. */
 export function stateCase(r: Random, mode: Mode): NativeCase {
