@@ -178,6 +178,17 @@ describe('16-byte operands', () => {
     });
     expect(b.read64(0x1feff8)).toBe(0n);
   });
+  it.each([
+    ['intel', 0x1ff00bn],
+    ['amd', 0x1ff003n],
+  ] as const)('%s: of a MASKMOVDQU to a bad page CR2 is %i, whatever the mask', async (vendor, cr2) => {
+    for (const mask of [0n, 0x80n]) {
+      const b = await enabled(0, vendor);
+      setXmm(b, 1, 0n, mask);
+      expect(b.run('mov edi, 0x1ff003\n .byte 0x66, 0x0f, 0xf7, 0xd9').vector).toBe(PF);
+      expect(b.get('cr2')).toBe(cr2);
+    }
+  });
 });
 
 describe('registers', () => {

@@ -1,6 +1,6 @@
 /** Images of processor state, XCR0, FS and GS bases, cache lines: what CR0, CR4, the CPL and the vendor decide. Values: test/cpu/native. */
 import { describe, expect, it } from 'vitest';
-import { type BareOptions, bare, type Mode } from './bare.ts';
+import { type BareOptions, bare, type Mode, PT } from './bare.ts';
 
 const UD = 6;
 const NM = 7;
@@ -191,6 +191,25 @@ describe('state', () => {
       b.put({ fip: 0x1234, fsw });
       b.go();
       expect(b.read64(AREA + 8)).toBe(expected);
+    }
+  });
+
+  it.each([
+    ['fxsave [0x1ffe10]', 0x20000fn],
+    ['fxrstor [0x1ffe10]', 0x20000fn],
+    ['fxsave [0x201000]', 0x2011ffn],
+    ['fxrstor [0x201000]', 0x2011ffn],
+    ['fxsave [0x1fe00]', 0x1ffffn],
+    ['fxrstor [0x1fe10]', 0x1fe10n],
+  ])('%s: the last byte is looked at first, CR2 is %i', async (source, cr2) => {
+    for (const vendor of ['intel', 'amd'] as const) {
+      const b = await bare('long64', { vendor });
+      // What is at 0x1fe00 ends in this page, what is at 0x1fe10 behind it.
+      b.write64(PT + 0x1f * 8, 0n);
+      b.load(source);
+      b.put({ rsp: 0x1e000 });
+      expect(b.go().vector).toBe(PF);
+      expect(b.get('cr2')).toBe(cr2);
     }
   });
 

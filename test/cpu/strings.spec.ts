@@ -214,3 +214,68 @@ describe('a repeated string instruction', () => {
     expect([...b.cpu.memory.subarray(DATA, DATA + 9)]).toEqual([6, 5, 6, 5, 6, 5, 6, 5, 6]);
   });
 });
+
+describe.each([false, 'force'] as const)('by vendor, second tier %s', (tier2) => {
+  /** CF, PF, ZF and OF before a comparison of 1 with zeros, which clears them. */
+  const SET = 'mov al, 0x80\n add al, al\n mov al, 1\n';
+  const FRAME_RF = 0x10000n;
+
+  it.each([
+    ['intel', 0x847n],
+    ['amd', 2n],
+  ] as const)('%s: a comparison that is not done has the flags %i', async (vendor, flags) => {
+    const b = await bare('long64', { vendor, tier2 });
+    b.write64(PT + ((DATA >> 12) + 1) * 8, 0n);
+    // repne scasb; then repe cmpsb of zeros with zeros, which sets PF and ZF, up to the same page.
+    b.load(`${SET} mov edi, ${DATA + 0xff0}\n mov ecx, 64\n s: .byte 0xf2, 0xae\n hlt`);
+    b.cpu.run(0, 5 + 7);
+    expect([b.get('rflags') & 0x8d5n, b.get('rcx')]).toEqual([flags & 0x8d5n, 57n]);
+    const stop = b.go();
+    expect([stop.vector, stop.at, stop.frame[2], b.get('rcx')]).toEqual([14, 's', flags | FRAME_RF, 48n]);
+    b.put({ rflags: 2 });
+    b.load(`mov esi, ${DATA}\n mov edi, ${DATA + 0xff0}\n mov ecx, 64\n or al, 1\n s: .byte 0xf3, 0xa6\n hlt`);
+    expect(b.go().frame[2]).toBe(vendor === 'intel' ? FRAME_RF | 2n : FRAME_RF | 0x46n);
+  });
+
+  it.each([
+    ['intel', 0x10947n],
+    ['amd', 0x102n],
+  ] as const)('%s: between two iterations a single-step trap sees the flags %i', async (vendor, flags) => {
+    const b = await bare('long64', { vendor, tier2 });
+    b.load('s: .byte 0xf2, 0xae\n end: nop');
+    b.put({ rflags: 0x947, rax: 1, rdi: DATA, rcx: 2, dr6: 0xffff0ff0 });
+    const first = b.go();
+    expect([first.at, first.frame[2], b.get('rcx')]).toEqual(['s', flags, 1n]);
+    b.put({ rip: CODE, rsp: 0x1f000, rflags: 0x947 });
+    const last = b.go();
+    expect([last.at, last.frame[2], b.get('rcx')]).toEqual(['end', 0x102n, 0n]);
+  });
+
+  it.each([
+    ['rep movsb', [0xf3, 0xa4], true, true],
+    ['repne movsd', [0xf2, 0xa5], true, true],
+    ['rep stosb', [0xf3, 0xaa], false, true],
+    ['rep lodsb', [0xf3, 0xac], false, false],
+    ['repne scasb', [0xf2, 0xae], false, false],
+    ['repe cmpsb', [0xf3, 0xa6], false, false],
+  ] as const)('%s with 32-bit addresses that does nothing', async (_name, bytes, source, target) => {
+    const [high, rsi, rdi] = [0x700000000n, BigInt(DATA), BigInt(DATA + 0x1000)];
+    for (const vendor of ['intel', 'amd'] as const) {
+      // A count of 0, and a fault at once.
+      for (const count of [0n, 5n]) {
+        const b = await bare('long64', { vendor, tier2 });
+        for (const page of [0, 1]) b.write64(PT + ((DATA >> 12) + page) * 8, 0n);
+        b.load(`.byte 0x67, ${bytes.join(', ')}\n hlt`);
+        b.put({ rcx: high | count, rsi: high | rsi, rdi: high | rdi });
+        expect(b.go().vector).toBe(count === 0n ? undefined : 14);
+        const clears = vendor === 'intel';
+        const expected = [
+          clears ? count : high | count,
+          clears && source ? rsi : high | rsi,
+          clears && target ? rdi : high | rdi,
+        ];
+        expect([b.get('rcx'), b.get('rsi'), b.get('rdi')]).toEqual(expected);
+      }
+    }
+  });
+});

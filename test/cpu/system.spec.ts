@@ -403,6 +403,55 @@ describe('segments in 64-bit mode', () => {
     expect(b.fault(`${text}\nhlt`)).toEqual({ vector, error: vector === UD ? undefined : 0, at: 'bad' });
   });
 
+  describe.each([false, 'force'] as const)('a near CALL to a bad target, second tier %s', (tier2) => {
+    /** What is where the return address would be, of code at CPL 3 that halts in the handler of #GP. */
+    async function left(vendor: Vendor, mode: Mode, source: string, base = 0n): Promise<bigint> {
+      const b = await bare(mode, { vendor, cpl: 3, tier2 });
+      if (mode === 'prot32') b.segment('cs', SEL.UCODE32, 0xc0fb, 0xffff);
+      // The last pages below the canonical boundary, too.
+      b.write64(PML4 + 255 * 8, BigInt(PDPT | 7));
+      if (mode === 'long64') for (const table of [PDPT, PD]) b.write64(table + 511 * 8, b.read64(table));
+      b.write64(USER_STACK - 8, 0x1111_1111_1111_1111n);
+      b.load(source);
+      b.put({ rip: base + BigInt(CODE) });
+      const { vector, error, frame } = b.go();
+      expect([vector, error, frame[0], frame[3]]).toEqual([GP, 0, base + b.label('bad'), BigInt(USER_STACK)]);
+      return mode === 'long64' ? b.read64(USER_STACK - 8) : BigInt(b.read32(USER_STACK - 4));
+    }
+    it.each([
+      ['intel', 0x800cn, 0x8007n, 0x7fff_ffe0_8005n],
+      ['amd', 0x1111_1111_1111_1111n, 0x1111_1111n, 0x1111_1111_1111_1111n],
+    ] as const)('%s', async (vendor, indirect, outside, direct) => {
+      expect(await left(vendor, 'long64', 'mov rax, 0x800000000000\nbad: call rax')).toBe(indirect);
+      expect(await left(vendor, 'prot32', 'mov eax, 0x10000\nbad: call eax')).toBe(outside);
+      expect(await left(vendor, 'long64', `bad: call ${CODE + 0x200000}`, 0x7fff_ffe0_0000n)).toBe(direct);
+    });
+    it.each([
+      ['intel', PF, 2],
+      ['amd', GP, 0],
+    ] as const)('%s, and to a bad stack: vector %i', async (vendor, vector, error) => {
+      const b = await bare('long64', { vendor, tier2 });
+      for (const n of [GP, PF]) b.gate(n, SEL.CODE64, 0x8e, 1);
+      const fault = b.fault('mov esp, 0x400000\nmov rax, 0x800000000000\nbad: call rax');
+      expect(fault).toEqual({ vector, error, at: 'bad' });
+    });
+  });
+
+  it.each([
+    ['intel', 1n, 2n],
+    ['amd', 2n, 1n],
+  ] as const)('F3 90 with REX.B is PAUSE on Intel and XCHG on AMD: %s', async (vendor, rax, r8) => {
+    for (const tier2 of [false, 'force'] as const) {
+      for (const rex of [0x41, 0x4b]) {
+        const b = await bare('long64', { vendor, tier2 });
+        b.load(`.byte 0xf3, ${rex}, 0x90\n hlt`);
+        b.put({ rax: 1, r8: 2 });
+        b.go();
+        expect([b.get('rax'), b.get('r8')]).toEqual([rax, r8]);
+      }
+    }
+  });
+
   it('a push to a non-canonical stack is #SS(0)', async () => {
     const b = await bare('long64');
     b.gate(SS, SEL.CODE64, 0x8e, 1);

@@ -4,11 +4,11 @@ import {
   F_BYTE, F_D64, F_END, F_E_BYTE, F_E_OPCODE, F_F64, F_GROUP, F_I64, F_LOCK, F_MEM_ONLY, F_MMX, F_MODRM, F_O64, F_PREFIX,
   F_REG_ONLY, F_SIZE_Y, F_SIZE_Z, F_SSE, F_UNALIGNED, F_VVVV, F_WHOLE, F_X87, GROUPS, H_ALU_EI, H_ALU_EG, H_ALU_GE, H_CALL_J, H_DEC_E, H_INC_E, H_JCC,
   H_IMUL_GE, H_IMUL_GEI, H_JMP_J, H_LEA, H_MOV_EG, H_MOV_EI, H_MOV_GE, H_MOVZX, H_NOP, H_ARPL_MOVSXD, H_POP_E, H_PUSH_E, H_RET, H_SHIFT_EI,
-  H_TEST_EG, H_TEST_EI, H_UD, IMM_IB, IMM_IBS, IMM_IIV, IMM_IW, IMM_IWB, IMM_IZ, IMM_JBS, IMM_JZ, IMM_O, IMM_ONE, IMM_P,
+  H_TEST_EG, H_TEST_EI, H_UD, H_XCHG_ZA, IMM_IB, IMM_IBS, IMM_IIV, IMM_IW, IMM_IWB, IMM_IZ, IMM_JBS, IMM_JZ, IMM_O, IMM_ONE, IMM_P,
   MAP_0F, MAP_0F38, MAP_0F3A, MAP_PRIMARY, MAP_VEX_0F38, MAP_VEX_0F3A, PREFIXES, WHOLES,
 } from './tables.generated';
 import { R_RIP, R_ZERO, SEG_CS, SEG_DS, SEG_ES, SEG_FS, SEG_GS, SEG_SS } from './layout';
-import { codeMode } from './state';
+import { codeMode, isAmd } from './state';
 import {
   MORE_MMX, MORE_SAME_PAGE, MORE_SSE, MORE_UNALIGNED, MORE_X87, OP_ALU_RI32, OP_ALU_RI64, OP_ALU_RM32, OP_ALU_RM64, OP_ALU_RR32, OP_ALU_RR64, OP_CALL64, OP_CROSS,
   OP_DEC32, OP_DEC64, OP_GENERIC, OP_HOOK, OP_IMUL_RI32, OP_IMUL_RR32, OP_INC32, OP_INC64, OP_JCC, OP_JMP, OP_LD32, OP_LD64, OP_LD8, OP_LDZX16, OP_LDZX8,
@@ -222,6 +222,8 @@ export function decode(record: usize, at: usize, available: i32): i32 {
     }
   }
   if (flags & F_E_OPCODE) eOffset = offsetOf((opcode & 7) | ((rex & 1) << 3), byteE, hasRex);
+  // F3 90 is PAUSE whatever REX.B on Intel (measured on a Xeon, Cascade Lake), with REX.B it is XCHG with R8 on AMD.
+  if (handler == H_XCHG_ZA && opcode == 0x90 && (recFlags & REC_REP) != 0 && !isAmd()) eOffset = 0;
   // E_ACC: rAX is offset 0, which eOffset already is. G_ACC likewise.
 
   let immediate: i64 = 0;

@@ -604,7 +604,9 @@ function interpret(first: usize): void {
           const top = load<u64>(s + (R_RSP << 3)) - 8;
           const target = rip + step + imm(rec);
           if (!isCanonical(target)) {
-            raiseError(GP, 0);
+            // As nearCall().
+            if (!isAmd()) stStack(top, 3, rip + step);
+            if ((brk & (BRK_FAULT | BRK_EXIT)) == 0) raiseError(GP, 0);
             break;
           }
           stStack(top, 3, rip + step);

@@ -131,19 +131,18 @@ function inUse(withMxcsr: bool): u64 {
 
 // ---- access ----
 
-/** Linear address of an image to write; check failed(). Stores to it cannot fault afterwards. AMD looks at the last byte first. */
+/** Linear address of an image to write; check failed(). Stores to it cannot fault afterwards. Processors look at the last byte first. */
 function imageToWrite(rec: usize, bytes: i32, alignment: u64): u64 {
   const at = alignedAddress(rec, bytes, alignment, true);
-  if (!failed() && (!isAmd() || probeWrite(at + bytes - 1, 1))) probeWrite(at, bytes);
+  if (!failed() && probeWrite(at + bytes - 1, 1)) probeWrite(at, bytes);
   return at;
 }
 /** Linear address of an image to read; check failed(). Loads from it cannot fault afterwards. */
 function imageToRead(rec: usize, bytes: i32, alignment: u64): u64 {
   const at = alignedAddress(rec, bytes, alignment, false);
   if (failed()) return 0;
-  const last = at + bytes - 1;
-  ld8(isAmd() ? last : at);
-  if (!failed()) ld8(isAmd() ? at : last);
+  ld8(at + bytes - 1);
+  if (!failed()) ld8(at);
   return at;
 }
 

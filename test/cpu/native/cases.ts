@@ -11,10 +11,10 @@ import {
   formOf,
   formsOf,
   identify,
+  isPartial,
   isPrefix,
   MANDATORY,
   type Operand,
-  PARTIAL,
   PREFIXES,
   PRIVILEGED,
   SELECTORS,
@@ -244,6 +244,10 @@ class Draft {
   memory(reg: number, bytes: number): { readonly code: number[]; readonly linear: bigint } {
     return this.addressSize === 16 ? this.memory16(reg, bytes) : this.memory32(reg, bytes);
   }
+  /** Whether an image goes beyond the last address: processors look for its last byte at the first ones, the core behind them. */
+  wraps(at: bigint, bytes: number): boolean {
+    return bytes > 16 && at + BigInt(bytes) > 1n << BigInt(this.addressSize);
+  }
   memory16(reg: number, bytes: number): { readonly code: number[]; readonly linear: bigint } {
     const r = this.random;
     const rm = r.below(8);
@@ -266,6 +270,7 @@ class Draft {
     if (mod === 1) code.push(d & 0xff);
     else if (mod === 2 || parts.length === 0) code.push(d & 0xff, (d >> 8) & 0xff);
     const at = parts.reduce((sum, n) => sum + Number((this.registers[n] as bigint) & 0xffffn), d) & 0xffff;
+    if (this.mode === COMPAT32) this.skip ||= this.wraps(BigInt(at), bytes);
     return { code, linear: BigInt(this.base(segment) + at) };
   }
   memory32(reg: number, bytes: number): { readonly code: number[]; readonly linear: bigint } {
@@ -331,8 +336,7 @@ class Draft {
     const address = BigInt.asUintN(64, at + BigInt(this.base(segment)));
     // Where only the offset or only the linear address is canonical, vendors differ.
     if (long && segment >= 4) this.skip ||= canonical(at) !== canonical(address);
-    // Where an image goes beyond 4 GiB of 32-bit addresses, AMD's look for its last byte at the beginning of them.
-    if (long && bytes > 16) this.skip ||= at + BigInt(bytes) > 1n << bits;
+    if (long) this.skip ||= this.wraps(at, bytes);
     return { code, linear: address };
   }
 
@@ -799,7 +803,7 @@ export class Cases {
       pokes,
       ...flags,
       undefinedBits,
-      partial: PARTIAL.has(form.handler),
+      partial: isPartial(form, bytes),
       second: secondOperand(form, bytes),
       ulps: form.ulps,
       fx: form.hasState ? fxState(r, form.kinds) : undefined,
@@ -884,7 +888,6 @@ export class Cases {
     const code = found.length > 0 ? bytes.slice(0, found.length) : bytes.slice(0, 15);
     const at = r.below(CODE_BYTES - 32);
     const flags = found.form ? undefinedFlags(found.form, undefined, 0) : 0;
-    const partial = found.form !== undefined && PARTIAL.has(found.form.handler);
     return {
       mode,
       step: true,
@@ -895,7 +898,7 @@ export class Cases {
       pokes: [],
       undefinedFlags: flags,
       flagsAtFault: 0,
-      partial,
+      partial: isPartial(found.form, code),
       second: found.form && secondOperand(found.form, code),
       ulps: found.form?.ulps,
       fx: found.form?.hasState ? fxState(r, found.form.kinds) : undefined,

@@ -180,7 +180,16 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   XRSTOR: 'in state-cases.ts',
 };
 /** Handlers that make several accesses. */
-export const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
+const PARTIAL = new Set(['PUSHA', 'POPA', 'ENTER']);
+/**
+ * A fault may leave some of it done: of several accesses, and of MOVBE with 66 and REX.W, of which an Intel Xeon (Cascade Lake) stores what lies in
+ * the first of two pages although the second faults.
+ */
+export function isPartial(form: Form | undefined, bytes: readonly number[]): boolean {
+  if (form?.handler !== 'MOVBE_MG') return form !== undefined && PARTIAL.has(form.handler);
+  const prefixes = bytes.slice(0, bytes.indexOf(0x0f));
+  return prefixes.includes(0x66) && ((prefixes.at(-1) as number) & 0xf8) === 0x48;
+}
 /** CMPS reads both operands before it compares, in an order that differs by processor; SCAS has the second operand alone. */
 export const secondOperand = (form: Form, bytes: readonly number[]): number[] | undefined =>
   form.handler === 'CMPS' ? [...bytes.slice(0, -1), (bytes.at(-1) as number) + 8] : undefined;

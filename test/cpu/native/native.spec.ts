@@ -4,8 +4,8 @@
  *
  * Not compared: the handlers of LEFT_OUT (cases.ts), flags and results that the manual leaves undefined, and what differs by vendor:
  * 66 on near branches in 64-bit mode, F2/F3 on LOOPcc, LOCK VERW, UD0's ModRM, which of two faults of a CALL or CMPS comes first, canonical checks
- * with an FS or GS base, branches that end at a code segment's limit, state images that go beyond 4 GiB of 32-bit addresses, and FDP after an
- * x87 instruction without a memory operand.
+ * with an FS or GS base, branches that end at a code segment's limit, state images that go beyond 64 KiB of 16-bit or 4 GiB of 32-bit addresses,
+ * what a MOVBE with 66 and REX.W stores before it faults, and FDP after an x87 instruction without a memory operand.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type Cases, decimalCases, divisionCases, makeImage } from './cases.ts';
