@@ -379,6 +379,23 @@ describe('segment registers in protected mode', () => {
     const s = await bare('real');
     expect(s.fault('mov bp, 0xffff\nbad: mov ax, [bp]\nhlt')).toEqual({ vector: SS, error: undefined, at: 'bad' });
   });
+
+  it.each([
+    ['intel', 4, 5],
+    ['intel', 6, GP],
+    ['amd', 4, GP],
+    ['amd', 6, GP],
+  ] as const)(
+    '%s: BOUND of %i with a lower bound of 5 and a bad place for the upper one: vector %i',
+    async (vendor, index, vector) => {
+      const b = await bare('prot32', { vendor });
+      b.write32(0x300fc, 5);
+      expect(b.fault(`mov eax, SMALL\nmov ds, eax\nmov ecx, ${index}\nbad: bound ecx, [0xfc]`)).toMatchObject({
+        vector,
+        at: 'bad',
+      });
+    },
+  );
 });
 
 describe('segments in 64-bit mode', () => {

@@ -983,10 +983,16 @@ function bound(rec: usize): void {
   const segment = <i32>load<u8>(rec, REC_SEG);
   const low = ldSized(address(segment, offset, 1 << size, false), size);
   if (failed()) return;
+  const index = signExtend(getG(rec, size), size);
+  const below = index < signExtend(low, size);
+  // Measured on an Intel Xeon (Cascade Lake): an index below the lower bound is #BR whatever the upper one's place would raise.
+  if (below && !isAmd()) {
+    raise(BR);
+    return;
+  }
   const high = ldSized(address(segment, (offset + (1 << size)) & addressMask(rec), 1 << size, false), size);
   if (failed()) return;
-  const index = signExtend(getG(rec, size), size);
-  if (index < signExtend(low, size) || index > signExtend(high, size)) raise(BR);
+  if (below || index > signExtend(high, size)) raise(BR);
 }
 /** Reads first; writes, and so needs a writable page, only if the RPL is raised (SDM vol. 2, ARPL). */
 function arpl(rec: usize): void {
