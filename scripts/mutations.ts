@@ -237,8 +237,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: '18 the result of a 32-bit call is sign-extended',
     file: X86,
-    find: 'ret < 0 && state.is64bit ? 0xffffffff : 0',
-    replace: 'ret < 0 ? 0xffffffff : 0',
+    find: 'ret < 0 && state.is64bit ? -1 : 0',
+    replace: 'ret < 0 ? -1 : 0',
   },
   {
     name: '19 the second map does not wrap at 2^32',
