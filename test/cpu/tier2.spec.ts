@@ -124,6 +124,140 @@ describe('random loops', () => {
   );
 });
 
+/** Spreads code over pages: here and there it goes on in the next one, at its start, in its middle, or so late that it runs over its end. */
+function scattered(random: Random, source: string): string {
+  const lines: string[] = [];
+  let page = CODE;
+  // LOOP does not reach that far.
+  for (const line of source.replace('loop inner', 'dec ecx\n jnz inner').split('\n')) {
+    if (random.oneIn(4) && page < 0x1a000 && !/^ *(\.|scratch)/.test(line)) {
+      page += 0x1000;
+      const offset = random.pick([0, 0x800, 0xfc0, 0xfe0, 0xff0]);
+      // What runs over the end needs the page behind.
+      if (offset > 0x800) page += 0x1000;
+      const at = offset > 0x800 ? page - 0x1000 + offset : page + offset;
+      lines.push(`jmp piece${page}`, `.org ${at}`, `piece${page}:`);
+    }
+    lines.push(line);
+  }
+  return lines.join('\n');
+}
+
+describe('code of several pages', () => {
+  it.each([1, 2, 3, 7, 50, 1000])('recurses alike in portions of %i steps', async (steps) => {
+    const source = FIB.replace('fib:', '.org 0x9ff0\nfib:').replace('small:', '.org 0xb000\nsmall:');
+    const b = await compare('long64', source, () => steps);
+    expect(b.get('rax')).toBe(21n);
+  });
+
+  const modes = ['long64', 'long64', 'prot32'] as const;
+  it.each(Array.from({ length: 45 }, (_, n) => [n, modes[n % 3], n % 4 === 3 ? true : 'force'] as const))(
+    'random loop %i, %s, second tier %s',
+    async (seed, mode, tier2) => {
+      const random = new Random(seed, 6);
+      const source = scattered(random, loopProgram(random, mode === 'long64', DATA));
+      await compare(mode, source, () => 1 + random.below(random.oneIn(3) ? 9 : 3000), {}, tier2);
+    },
+  );
+
+  /** The callee's second instruction is the first of page 0xa000. */
+  const CALLER = (change: string, callee = 0x9ffd): string => `
+      mov ecx, 60
+    again:
+      mov eax, ecx
+      and eax, 3
+      ${change}
+      call callee
+      dec ecx
+      jz out
+      # So that what was translated first is entered again, whatever has changed.
+      mov edi, offset again
+      jmp rdi
+    out:
+      hlt
+      .org ${callee}
+    callee:
+      add ebx, 5
+    behind:
+      add edx, 7
+      ret`;
+
+  it.each([0x9ffd, 0x9ffb])('finds a callee at %i as it is after a store into its pages', async (callee) => {
+    for (const where of ['callee + 2', 'behind + 2']) {
+      await compare('long64', CALLER(`mov byte ptr [rip + ${where}], al`, callee), () => 1000);
+      const once = `cmp ecx, 20\n jne same\n mov byte ptr [rip + ${where}], 9\n same:`;
+      await compare('long64', CALLER(once, callee), () => 1000);
+    }
+  });
+
+  it.each([
+    'invlpg [0xa000]',
+    'invlpg [0xa000]\n mov esi, offset behind\n call rsi',
+    'mov rsi, cr3\n mov cr3, rsi',
+    'nop',
+  ])('finds what is mapped in the place of a page: %s', async (flush) => {
+    const map = `shl eax, 12\n add eax, 0x150003\n mov [${PT + 0xa * 8}], rax\n ${flush}`;
+    await compare(
+      'long64',
+      CALLER(map),
+      () => 1000,
+      {},
+      'force',
+      (b) => {
+        // add edx, page + 1; ret
+        for (const page of [0, 1, 2, 3]) b.cpu.memory.set([0x83, 0xc2, page + 1, 0xc3], 0x150000 + page * 0x1000);
+      },
+    );
+  });
+
+  it('faults where a page is not mapped any more, with the flags of the instruction before', async () => {
+    const source = `
+      mov ecx, 60
+      jmp again
+    back:
+      cmp ecx, 9
+      jne same
+      mov qword ptr [${PT + 0xa * 8}], 0
+      invlpg [0xa000]
+    same:
+      dec ecx
+      mov edi, offset again
+      jmp rdi
+      .org 0x9ff3
+    again:
+      lea edx, [rcx + 0x12345678]
+      ror edx, cl
+      sub eax, edx
+      imul edx, eax
+      add ebx, 5
+      jmp back`;
+    const b = await compare('long64', source, () => 1000);
+    expect([b.get('cr2'), b.get('rcx')]).toEqual([0xa000n, 8n]);
+  });
+
+  it('may be a page and another one that the execute TLB has the same place for', async () => {
+    // 0x808000 is code at 0x8000 once more: 2,048 pages above.
+    const source = `
+      mov ecx, 50
+    again:
+      call 0x${(CODE + 0x800000 + 0x100).toString(16)}
+      dec ecx
+      jnz again
+      hlt
+      .org ${CODE + 0x100}
+      add ebx, ecx
+      ret`;
+    await compare(
+      'long64',
+      source,
+      () => 1000,
+      {},
+      'force',
+      (b) => b.write64(PD + 4 * 8, BigInt(PT) | 7n),
+    );
+  });
+});
+
 describe('what compiled code leaves to the interpreter all the time', () => {
   it('stores beside code, which are watched for ever', async () => {
     const b = await compare(

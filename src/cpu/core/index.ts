@@ -84,7 +84,7 @@ export function stagingPage(): u32 {
   return <u32>snapshotBase;
 }
 // What the second tier uses, besides the memory; see tier.ts and ../jit.
-export { arenaBase, codeMapBase, dropsBase, recordOf, setHeat, tierBase } from './tier';
+export { arenaBase, codeMapBase, dropsBase, frameOf, hotPage, recordOf, setHeat, tierBase } from './tier';
 export { brk, canonicalShift, codeMode, curRip, flatRead, flatWrite, nextRip, stackMask, tlb, tlbVersion } from './state';
 export { execute, productFlags, stepsLeft, stringOp } from './exec';
 export { condition, setFlagBits, settle } from './flags';

@@ -43,13 +43,24 @@ export function setHeat(every: u32, step: u32): void {
 }
 let frame: u32 = 0;
 let offset: i32 = 0;
+/** Linear page of the place that the host is told of. */
+let linearPage: u64 = 0;
+export function hotPage(): u64 {
+  return linearPage;
+}
+/** Page frame of a linear page by the execute TLB of the vCPU that runs, -1 if that does not have it. */
+export function frameOf(linear: u64): i32 {
+  const entry = entryOf(tlb, TLB_EXEC, linear);
+  return load<u64>(entry) == ((linear & ~(<u64>0xfff)) | liveVersion) ? <i32>load<u32>(entry, 12) : -1;
+}
 /** The record at `rip` if it is in a decoded page, whose frame and offset are then known; 0 if not. Without effect on the guest. */
 function recordAtRip(rip: u64): usize {
   const linear = codeMode == 2 ? rip : (reg(R_BASE + SEG_CS) + rip) & 0xffffffff;
-  const entry = entryOf(tlb, TLB_EXEC, linear);
-  if (load<u64>(entry) != ((linear & ~(<u64>0xfff)) | liveVersion)) return 0;
-  frame = load<u32>(entry, 12);
+  const known = frameOf(linear);
+  if (known < 0) return 0;
+  frame = <u32>known;
   offset = <i32>(linear & 0xfff);
+  linearPage = linear & ~(<u64>0xfff);
   const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
   return page == 0 ? 0 : recordAt(page, offset);
 }

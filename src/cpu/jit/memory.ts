@@ -5,7 +5,8 @@ import { type Cache, F_FILL_TLB, Frame, LINEAR, STATE, slot, VERSION } from './f
 import type { Insn } from './region.ts';
 import { VOID, W } from './wasm.ts';
 
-const TLB_TABLE = L.TLB_BYTES / 6;
+/** Bytes of one of a privilege's three TLBs: READ, WRITE, EXEC. */
+export const TLB_TABLE = L.TLB_BYTES / 6;
 
 export class MemoryAccess extends Frame {
   #readCache!: Cache;

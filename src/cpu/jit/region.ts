@@ -1,6 +1,7 @@
 /**
- * What a compiled function covers: the instructions that can be reached from a hot one without leaving its page, as basic blocks. Read
- * from the core's decoded records; what has not been decoded yet is.
+ * What a compiled function covers: the instructions that can be reached from a hot one, as basic blocks. Read from the core's decoded records.
+ *
+ * Places are offsets from the start of the page that the hot instruction lies in. In flat code they may lie in other pages, below or above.
  */
 import * as H from '../core/handlers.generated.ts';
 import * as R from '../core/record.ts';
@@ -8,7 +9,7 @@ import * as R from '../core/record.ts';
 /** A decoded instruction: the fields of its record (core/record.ts). */
 export interface Insn {
   readonly record: number;
-  /** Offset in the page. */
+  /** Its place. */
   readonly at: number;
   readonly length: number;
   readonly op: number;
@@ -39,20 +40,34 @@ export interface Block {
   readonly next: Block[];
   /** The last instruction transfers control; otherwise the block goes on at `follow`. */
   transfer: Transfer | undefined;
-  /** Offset behind the block. */
+  /** The place behind the block. */
   follow: number;
 }
 
 /** How a block ends, if not by going on. */
 export type Transfer = 'branch' | 'loop' | 'jump' | 'call' | 'return' | 'indirect' | 'leave';
 
+/** A page frame with decoded code. */
+export interface CodePage {
+  readonly frame: number;
+  /** Address of the decoded page, and of the code map's pointer to it. */
+  readonly page: number;
+  readonly cell: number;
+}
+
 export interface Region {
   readonly entry: Block;
   readonly blocks: readonly Block[];
   readonly byOffset: ReadonlyMap<number, Block>;
-  /** Offsets behind calls within the region, where its returns may go. */
+  /** Places behind calls within the region, where its returns may go. */
   readonly returns: readonly number[];
+  /** By number (pageOf), those that the hot instruction's page leads to. */
+  readonly pages: ReadonlyMap<number, CodePage>;
 }
+
+/** The number of a place's page: 0 for the hot instruction's, -1 for the one below. */
+export const pageOf = (at: number): number => at >> 12;
+export const samePage = (a: number, b: number): boolean => pageOf(a) === pageOf(b);
 
 const MAX_INSNS = 400;
 const MAX_BLOCK = 48;
@@ -85,7 +100,7 @@ export function transferOf(insn: Insn): Transfer | undefined {
   }
 }
 
-/** Where a direct transfer goes, as an offset of the page, which it may leave. */
+/** Where a direct transfer goes. */
 export function targetOf(insn: Insn): number {
   return insn.at + insn.length + insn.immLo;
 }
@@ -133,16 +148,24 @@ export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: nu
   };
 }
 
-/** The region that starts at an offset. `insnAt` gives the instruction at an offset, or nothing where the interpreter has to go on. */
-export function findRegion(entry: number, insnAt: (offset: number) => Insn | undefined): Region | undefined {
+/** The region that starts at a place. `insnAt` gives the instruction at a place, or nothing where the interpreter has to go on. */
+export function findRegion(
+  entry: number,
+  pages: ReadonlyMap<number, CodePage>,
+  insnAt: (at: number) => Insn | undefined,
+): Region | undefined {
   const insns = new Map<number, Insn>();
   const leaders = new Set<number>([entry]);
   const returns: number[] = [];
   const work = [entry];
   while (work.length > 0) {
     let at = work.shift()!;
-    for (let run = 1; !insns.has(at); run++) {
-      if (at < 0 || at > 4095 || insns.size >= MAX_INSNS) break;
+    for (let run = 1; ; run++) {
+      if (insns.has(at)) {
+        leaders.add(at);
+        break;
+      }
+      if (insns.size >= MAX_INSNS) break;
       const insn = insnAt(at);
       if (insn === undefined) break;
       insns.set(at, insn);
@@ -154,17 +177,17 @@ export function findRegion(entry: number, insnAt: (offset: number) => Insn | und
       } else if (transfer === 'jump' || transfer === 'call') {
         const target = targetOf(insn);
         leaders.add(target);
-        if (transfer === 'call' && target >= 0 && target < 4096 && follow < 4096) {
+        if (transfer === 'call' && (samePage(at, target) || insnAt(target) !== undefined)) {
           leaders.add(follow);
           returns.push(follow);
           work.push(target, follow);
         } else work.push(target);
         break;
       } else if (transfer !== undefined) break;
-      if (repeats(insn) || run % MAX_BLOCK === 0) leaders.add(follow);
+      // A block lies in one page.
+      if (repeats(insn) || run % MAX_BLOCK === 0 || !samePage(insn.at, follow)) leaders.add(follow);
       at = follow;
     }
-    if (insns.has(at)) leaders.add(at);
   }
   if (!insns.has(entry)) return undefined;
   const blocks: Block[] = [];
@@ -210,5 +233,5 @@ export function findRegion(entry: number, insnAt: (offset: number) => Insn | und
         break;
     }
   }
-  return { entry: blocks[0], blocks, byOffset, returns: kept };
+  return { entry: blocks[0], blocks, byOffset, returns: kept, pages };
 }

@@ -9,9 +9,10 @@
  */
 
 import { H_ALU_EG } from '../core/handlers.generated.ts';
+import { SEG_CS } from '../core/layout.ts';
 import * as R from '../core/record.ts';
 import { FUNCTIONS, GLOBALS, type Mode } from './frame.ts';
-import { findRegion, type Insn, isBrief, type Region, readInsn } from './region.ts';
+import { type CodePage, findRegion, type Insn, isBrief, pageOf, type Region, readInsn } from './region.ts';
 import { Translator } from './translate.ts';
 import { Body, Bytes, I32, I64 } from './wasm.ts';
 
@@ -37,6 +38,8 @@ export interface TierCore {
   readonly generation: WebAssembly.Global;
   setHeat(every: number, step: number): void;
   recordOf(frame: number, offset: number): number;
+  hotPage(): bigint;
+  frameOf(linear: bigint): number;
   codeMapBase(): number;
   arenaBase(): number;
   tierBase(): number;
@@ -82,6 +85,8 @@ const abandoned = new FinalizationRegistry((live: { readonly modules: number }) 
 interface Pending {
   readonly frame: number;
   readonly offset: number;
+  /** Linear address of its page. */
+  readonly linear: bigint;
 }
 
 export interface TierStatistics {
@@ -91,6 +96,10 @@ export interface TierStatistics {
   readonly flushes: number;
   readonly milliseconds: number;
 }
+
+/** Pages of a region, and how far one may be from the first. */
+const MAX_PAGES = 8;
+const FAR = 1 << 18;
 
 /** Instructions before one that leaves the guest or the region that are too few to pay for going into compiled code and back. */
 const SOON = 8;
@@ -167,8 +176,9 @@ export class Tier {
       return;
     }
     try {
-      if (count < 0) this.#again({ frame, offset }, count < -1);
-      else if (this.#due(frame, offset, count)) this.#translate();
+      const place = { frame, offset, linear: this.#core.hotPage() };
+      if (count < 0) this.#again(place, count < -1);
+      else if (this.#due(place, count)) this.#translate();
     } catch (error) {
       // A guest that the translator stumbles over is interpreted; tests want to know.
       if (this.#forced) throw error;
@@ -180,7 +190,7 @@ export class Tier {
   /** Has an instruction become hot anew: a count that has reached its end would not be told of again. */
   #later(frame: number, offset: number): void {
     const page = this.#page(frame, this.#core.codeMode.value);
-    const record = page === 0 ? 0 : this.#u32[(page + R.PAGE_RECORDS + offset * 4) >> 2];
+    const record = page === undefined ? 0 : this.#recordAt(page, offset);
     if (record === 0) return;
     const word = this.#tierWord(record);
     this.#u8[word] = 0;
@@ -188,16 +198,17 @@ export class Tier {
   }
 
   /** Notes a hot instruction; true if it is time to translate what has been noted. */
-  #due(frame: number, offset: number, count: number): boolean {
+  #due(place: Pending, count: number): boolean {
+    const { frame, offset } = place;
     if (this.#forced) {
-      this.#pending.push({ frame, offset });
+      this.#pending.push(place);
       return true;
     }
     // Code that is rewritten again and again is not worth the trouble.
     const drops = this.#u8[(this.#core.dropsBase() >>> 0) + frame];
     const due = HOT << Math.min(drops, 9);
     if (count < due) return false;
-    if (!this.#pending.some((p) => p.frame === frame && p.offset === offset)) this.#pending.push({ frame, offset });
+    if (!this.#pending.some((p) => p.frame === frame && p.offset === offset)) this.#pending.push(place);
     return this.#pending.length >= BATCH || count >= Math.min(due * PATIENCE, 0x8000);
   }
 
@@ -225,26 +236,46 @@ export class Tier {
     };
   }
 
-  /** The decoded page of a page frame, 0 if there is none. */
-  #page(frame: number, code: number): number {
-    return this.#u32[((this.#core.codeMapBase() >>> 0) + (frame * 3 + code) * 4) >> 2];
+  /** The decoded page of a page frame for code of a size; none if there is none. */
+  #page(frame: number, code: number): CodePage | undefined {
+    const cell = (this.#core.codeMapBase() >>> 0) + (frame * 3 + code) * 4;
+    const page = this.#u32[cell >> 2];
+    return page === 0 ? undefined : { frame, page, cell };
   }
 
   /** The region from a place on, of code of the current size. */
-  #region({ frame, offset }: Pending, code: number): Region | undefined {
-    const page = this.#page(frame, code);
-    if (page === 0) return undefined;
-    const recordAt = (at: number): number => this.#u32[(page + R.PAGE_RECORDS + at * 4) >> 2];
-    if (recordAt(offset) === 0) return undefined;
-    return findRegion(offset, (at) => {
-      let record = recordAt(at);
+  #region({ frame, offset, linear }: Pending, code: number): Region | undefined {
+    const first = this.#page(frame, code);
+    if (first === undefined || this.#recordAt(first, offset) === 0) return undefined;
+    const width = code === 2 ? 64 : 32;
+    const flat = code === 2 || (code === 1 && (this.#core.flatRead.value & (1 << SEG_CS)) !== 0);
+    const pages = new Map([[0, first]]);
+    const unknown = new Set<number>();
+    const pageAt = (n: number): CodePage | undefined => {
+      const known = pages.get(n);
+      if (known !== undefined || !flat || pages.size >= MAX_PAGES || unknown.has(n)) return known;
+      const there = Math.abs(n) > FAR ? -1 : this.#core.frameOf(BigInt.asUintN(width, linear + BigInt(n) * 4096n));
+      const found = there < 0 ? undefined : this.#page(there, code);
+      if (found === undefined) unknown.add(n);
+      else pages.set(n, found);
+      return found;
+    };
+    return findRegion(offset, pages, (at) => {
+      const page = pageAt(pageOf(at));
+      if (page === undefined) return undefined;
+      let record = this.#recordAt(page, at & 4095);
       // What has never run may never run.
-      if (record === 0 && this.#forced) record = this.#core.recordOf(frame, at) >>> 0;
+      if (record === 0 && this.#forced) record = this.#core.recordOf(page.frame, at & 4095) >>> 0;
       if (record === 0) return undefined;
       const insn = readInsn(this.#u8, this.#i32, record, at);
       if (insn.op === R.OP_CROSS || insn.op === R.OP_HOOK || insn.op === R.OP_NEXT) return undefined;
       return insn.length === 2 && isPadding(insn) ? undefined : insn;
     });
+  }
+
+  /** The record at an offset of a decoded page, 0 if there is none. */
+  #recordAt({ page }: CodePage, offset: number): number {
+    return this.#u32[(page + R.PAGE_RECORDS + offset * 4) >> 2];
   }
 
   #translate(): void {

@@ -9,8 +9,9 @@
  * interpreter does it in every detail. As nothing but the core changes translations, they stay while compiled code runs, and each
  * address expression remembers the last page it was in.
  *
- * A region lies in one page: within it every lookup of the interpreter would hit the execute TLB, so that leaving them out changes
- * nothing. Every other access to the TLBs is made in the interpreter's order.
+ * Within a page every lookup of the interpreter would hit the execute TLB, so that leaving them out changes nothing. Where control goes to
+ * another page of the region, the execute TLB must have it, as the same page frame, and the code there must be what was translated;
+ * otherwise the interpreter goes on. Every other access to the TLBs is made in the interpreter's order.
  *
  * The translator is built in layers, each of which knows those below it: here the blocks of a region, their budget and transfers of
  * control; instructions.ts which instructions are emitted; arithmetic.ts what sets flags; conditions.ts what looks at them; memory.ts accesses;
@@ -31,6 +32,7 @@ import {
   type Flags,
   G,
   type Label,
+  LINEAR,
   MEMORY,
   RECIPE,
   RIP,
@@ -42,10 +44,12 @@ import {
   T0,
   T2,
   type Target,
+  VERSION,
 } from './frame.ts';
 import { Instructions } from './instructions.ts';
+import { TLB_TABLE } from './memory.ts';
 import { operandsOf, type Recipe, recipeOf } from './recipe.ts';
-import { type Block, type Insn, isMove, isString, repeats, targetOf } from './region.ts';
+import { type Block, type Insn, isMove, isString, pageOf, repeats, samePage, targetOf } from './region.ts';
 import { entriesOf, type Structure, structure } from './structure.ts';
 import { Bytes, I32, I64, VOID, W } from './wasm.ts';
 
@@ -71,6 +75,8 @@ export class Translator extends Instructions {
   /** The function's code: locals and instructions. */
   translate(): Bytes {
     const reachable = this.#reachable();
+    // Only where a linear address is the instruction pointer.
+    if (this.mode.code !== 2 && this.region.pages.size > 1) this.flatRead |= 1 << L.SEG_CS;
     this.#findRecipes(reachable);
     this.#flow();
     const shape = structure(
@@ -273,9 +279,13 @@ export class Translator extends Instructions {
       b.op(W.i64_ne);
       refuse();
     }
-    // No jump within the page may wrap around.
+    // No jump within the pages may wrap around.
+    const pages = [...this.region.pages.keys()];
+    const lowest = Math.min(...pages) * 4096;
     b.get(BASE);
-    b.i64(this.#narrow || this.mode.code === 0 ? 0xf000 : 0xfffff000);
+    b.i64(lowest);
+    b.op(W.i64_add);
+    b.i64((this.#narrow || this.mode.code === 0 ? 0xf000 : 0xfffff000) - (Math.max(...pages) * 4096 - lowest));
     b.op(W.i64_gt_u);
     refuse();
   }
@@ -337,7 +347,7 @@ export class Translator extends Instructions {
     b.set(this.n);
   }
 
-  /** Goes on at an offset of the page. */
+  /** Goes on at a place. */
   #edge(at: number): void {
     const block = this.region.byOffset.get(at);
     const target = block === undefined ? undefined : this.#targets.get(block.id);
@@ -346,6 +356,7 @@ export class Translator extends Instructions {
       this.leave(R.TIER_TRANSFER, 0);
       return;
     }
+    if (this.#current !== undefined && !samePage(this.#current.at, at)) this.#enterPage(block);
     this.#budget(block);
     this.#enterFlags(block);
     if (target.select !== undefined) {
@@ -355,11 +366,57 @@ export class Translator extends Instructions {
     this.br(target.label);
   }
 
-  /** A direct transfer of the current instruction to an offset that may be outside the page. */
+  /** Leaves in front of a block of another page, unless the execute TLB has the page and its code is what was translated. */
+  #enterPage({ at, insns }: Block): void {
+    const b = this.body;
+    const { frame, page, cell } = this.region.pages.get(pageOf(at))!;
+    this.rip(at);
+    b.tee(LINEAR);
+    b.i64(8);
+    b.op(W.i64_shr_u, W.i32_wrap_i64);
+    b.i32(TLB_TABLE - 16);
+    b.op(W.i32_and);
+    b.get(this.tlb);
+    b.op(W.i32_add);
+    b.tee(this.entry32);
+    b.memory(W.i64_load, 2 * TLB_TABLE);
+    b.get(LINEAR);
+    b.i64(-4096);
+    b.op(W.i64_and);
+    b.get(VERSION);
+    b.op(W.i64_or, W.i64_ne);
+    b.get(this.entry32);
+    b.memory(W.i32_load, 2 * TLB_TABLE + 12);
+    b.i32(frame);
+    b.op(W.i32_ne, W.i32_or);
+    // A page that was written has lost its records, and addresses of records are not used again.
+    for (const [from, is] of [
+      [cell, page],
+      [page + R.PAGE_RECORDS + (at & 4095) * 4, insns[0].record],
+    ] as const) {
+      b.i32(from);
+      b.memory(W.i32_load, 0);
+      b.i32(is);
+      b.op(W.i32_ne, W.i32_or);
+    }
+    b.op(W.if, VOID);
+    this.depth++;
+    this.rip(at);
+    this.leave(R.TIER_TRANSFER, 0);
+    this.end();
+  }
+
+  /** A direct transfer of the current instruction to a place that may be outside its page. */
   #transfer(at: number): void {
-    if (at >= 0 && at < 4096) this.#edge(at);
+    if (!samePage(this.insn.at, at)) this.#outside(() => this.rip(at));
+    this.#follow(at);
+  }
+
+  /** Goes on at the place that the current instruction transfers control to; T2 is its address if it lies in another page. */
+  #follow(at: number): void {
+    const whole = this.mode.code === 2 || this.insn.size !== 1;
+    if (samePage(this.insn.at, at) || (whole && this.region.byOffset.has(at))) this.#edge(at);
     else {
-      this.#outside(() => this.rip(at));
       this.body.get(T2);
       this.leave(R.TIER_TRANSFER, 0);
     }
@@ -435,7 +492,7 @@ export class Translator extends Instructions {
     else return true;
     return to.some((at) => {
       const next = this.region.byOffset.get(at);
-      return next === undefined || this.#checked.has(next.id) || this.#live.has(next.id);
+      return next === undefined || !samePage(block.at, at) || this.#checked.has(next.id) || this.#live.has(next.id);
     });
   }
 
@@ -569,14 +626,9 @@ export class Translator extends Instructions {
         break;
       case H.H_CALL_J: {
         const target = targetOf(insn);
-        const inside = target >= 0 && target < 4096;
-        if (!inside) this.#outside(() => this.rip(target));
+        if (!samePage(insn.at, target)) this.#outside(() => this.rip(target));
         this.push(size, () => this.rip(follow));
-        if (inside) this.#edge(target);
-        else {
-          b.get(T2);
-          this.leave(R.TIER_TRANSFER, 0);
-        }
+        this.#follow(target);
         break;
       }
       case H.H_RET:
@@ -648,7 +700,7 @@ export class Translator extends Instructions {
       return;
     }
     // Outside the page the target may be invalid, and then RCX stays as it is.
-    if (target < 0 || target > 4095) {
+    if (!samePage(insn.at, target)) {
       b.i32(1);
       this.retryIf();
     }
