@@ -100,10 +100,15 @@ function lazyArith(op: i32): u64 {
   return flags;
 }
 
-/** Folds flags of a kind that only compiled code knows into RFLAGS. */
+/** The flags are of a kind that only compiled code knows. */
+// @ts-ignore: decorator
+@inline export function unsettled(): bool {
+  return <i32>reg(S_CC_OP) >= CC_BITS << 2;
+}
+/** Folds such flags into RFLAGS. */
 export function settle(): void {
+  if (!unsettled()) return;
   const op = <i32>reg(S_CC_OP);
-  if (op < CC_BITS << 2) return;
   const own = op >> 2 == CC_VALUE ? 0 : resultFlags(reg(S_CC_DST), op & 3);
   setArithFlags(own | reg(S_CC_SRC));
 }

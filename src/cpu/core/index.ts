@@ -14,7 +14,7 @@ import {
   codeMode, curRip, exVector, failed, flushTlb, isCanonical, leave, liveVersion, longMode, nextRip, raise, raiseError, reg, reg32,
   computeMode, selectVcpu, setBrk, setNextRip, setReg, setRips, st, tlb, isAmd,
 } from './state';
-import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setProduct32, settle } from './flags';
+import { CC_ADD, CC_DEC, CC_INC, CC_LOGIC, CC_SUB, carry, condition, flags, setProduct32, settle, unsettled } from './flags';
 import { pageAttr, ramBase as ramBaseOf, snapshotBase, setup as setupMemory, stateBase as stateBaseOf } from './memory';
 import {
   ioqDone, ioqReset, ld16, ld32, ld64, ld8, ldStack, loadPdptes, st32, st64, st8, stStack, storeBytes, translateCode, translateData, walkQuiet, walked,
@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { count, countExit, countRetry, enter, tiersOn, watched } from './tier';
+import { count, countExit, countRetry, enter, knownRecord, tiersOn, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -359,8 +359,10 @@ function compiled(): usize {
   let known: usize = 0;
   while (stepsLeft > 0) {
     const rip = reg(R_RIP);
-    const rec = known != 0 ? known : lookup(rip);
+    let rec = known;
     known = 0;
+    if (rec == 0) rec = knownRecord(rip);
+    if (rec == 0) rec = lookup(rip);
     if (brk) {
       if (brk & (BRK_FAULT | BRK_EXIT)) {
         notFetched(rip);
@@ -377,7 +379,7 @@ function compiled(): usize {
     }
     const before = stepsLeft;
     const how = enter(rec, st, rip);
-    settle();
+    if (unsettled()) settle();
     if (how > <usize>TIER_RETRY) {
       // The instruction of this record broke the flow.
       if (brk & BRK_EXIT && before - stepsLeft <= SHORT_STAY) countExit(rec, rip);

@@ -64,6 +64,15 @@ function recordAtRip(rip: u64): usize {
   const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
   return page == 0 ? 0 : recordAt(page, offset);
 }
+/** What lookup() finds in 64-bit code without doing anything; 0 if it has to be called. */
+// @ts-ignore: decorator
+@inline export function knownRecord(rip: u64): usize {
+  if (codeMode != 2) return 0;
+  const entry = entryOf(tlb, TLB_EXEC, rip);
+  if (load<u64>(entry) != ((rip & ~(<u64>0xfff)) | liveVersion)) return 0;
+  const page = <usize>load<u32>(codeMap + (<usize>load<u32>(entry, 12) * 3 + 2) * 4);
+  return page == 0 ? 0 : recordAt(page, <i32>(rip & 0xfff));
+}
 /** Counts an arrival at RIP; tells the host if that makes it hot. */
 export function count(): void {
   if (stepsLeft <= 0) return;
