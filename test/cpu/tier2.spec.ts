@@ -280,6 +280,39 @@ describe('what compiled code leaves to the interpreter all the time', () => {
     expect(b.get('rax')).toBe((6000n * 6001n) / 2n);
   });
 
+  it.each([
+    [true, ''],
+    ['force', ''],
+    ['force', 'nop'],
+  ] as const)('stores beside code that one day change it, second tier %s %s', async (tier2, shift) => {
+    const b = await compare(
+      'long64',
+      `
+      mov ecx, 6000
+      mov rdi, offset counter
+      mov esi, offset patch + 2
+      jmp again
+      .balign 2
+      ${shift}
+    again:
+      cmp ecx, 100
+      cmove rdi, rsi
+      mov [rdi], cl
+      add [rip + counter + 8], ecx
+    patch:
+      add ebx, 1
+      dec ecx
+      jnz again
+      hlt
+      .balign 64
+    counter: .quad 0, 0`,
+      () => 5000,
+      {},
+      tier2,
+    );
+    expect(b.get('rbx')).toBe(BigInt(5900 + (100 * 101) / 2));
+  });
+
   // 8 MiB apart, pages have the same place in a TLB of 2,048 entries.
   const ALIAS = `
       mov rax, [${PD}]

@@ -115,8 +115,18 @@ export function reserveRecords(count: i32): bool {
 }
 
 function touches(page: usize, offset: i32, size: i32): bool {
-  for (let i = offset; i < offset + size; i++) {
-    if (load<u8>(page + PAGE_BITMAP + (<usize>i >> 3)) & ((<u8>1) << <u8>(i & 7))) return true;
+  for (; size > 0; offset += 32, size -= 32) {
+    const bits = load<u64>(page + PAGE_BITMAP + (<usize>offset >> 3)) >> (offset & 7);
+    if (bits & (((<u64>1) << min(size, 32)) - 1)) return true;
+  }
+  return false;
+}
+
+/** Whether a byte of guest RAM [address, address + size), within one page, belongs to decoded code. */
+export function isCode(address: u64, size: i32): bool {
+  for (let mode = 0; mode < 3; mode++) {
+    const page = <usize>load<u32>(cellOf(<u32>(address >> 12), mode));
+    if (page && touches(page, <i32>(address & 0xfff), size)) return true;
   }
   return false;
 }

@@ -15,7 +15,7 @@ import {
   S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN, S_TLB_LARGE, TLB_FILLED, TLB_PART,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
-import { codeWritten } from './code-cache';
+import { codeWritten, isCode } from './code-cache';
 import { TAG_WATCHED, logEntry, touch } from './snapshot';
 import { grantsDone, grantsReset, sparse, sparseCode, sparseLoad, sparseProbe, sparseStore, virtualTlb } from './sparse';
 import { hitData, hitPort } from './debug';
@@ -299,17 +299,22 @@ export function pageCachesBase(): u32 {
 }
 
 /**
- * For compiled code that has missed: does what the access of `size` bytes would do to the TLB. True if it now hits, and the access is
- * done by the caller; otherwise nothing has happened that the interpreter, which has to do it, would not do again.
+ * For compiled code that has missed: does what the access of `size` bytes would do to the TLB. 0: nothing has happened that the interpreter, which
+ * has to do it, would not do again. Otherwise the caller does the access: 1, it now hits; 2, this one store beside code changes no instruction.
  */
-export function fillTlb(linear: u64, size: i32, write: bool): bool {
-  if (tlbVersion != liveVersion || sparse || (linear & 0xfff) + size > 0x1000) return false;
-  if (longMode ? !isCanonical(linear) : linear > 0xffffffff) return false;
+export function fillTlb(linear: u64, size: i32, write: bool): i32 {
+  if (tlbVersion != liveVersion || sparse || (linear & 0xfff) + size > 0x1000) return 0;
+  if (longMode ? !isCanonical(linear) : linear > 0xffffffff) return 0;
+  const entry = entryOf(tlb, write ? TLB_WRITE : TLB_READ, linear);
+  const tag = (linear & PAGE_MASK) | liveVersion;
+  const known = (load<u64>(entry) & ~TAG_WATCHED) == tag;
   const good = translateData(linear, write, tlb) && brk == 0;
   clearBrk();
   // What came in may have taken the place of another page.
-  memory.fill(pageCaches, 0xff, PAGE_CACHES * 8);
-  return good && hit(entryOf(tlb, write ? TLB_WRITE : TLB_READ, linear), linear, size);
+  if (!known) memory.fill(pageCaches, 0xff, PAGE_CACHES * 8);
+  if (!good) return 0;
+  if (load<u64>(entry) == tag) return 1;
+  return load<u64>(entry) == (tag | TAG_WATCHED) && !isCode(physical, size) ? 2 : 0;
 }
 
 /** Index of the next host-completed access of this instruction. */

@@ -99,6 +99,11 @@ export class MemoryAccess extends Frame {
     b.op(W.i64_and);
     b.get(VERSION);
     b.op(W.i64_or, W.i64_ne);
+    const stores = this.mode.fills && write;
+    if (stores) {
+      b.i32(1);
+      b.set(this.code);
+    }
     if (this.mode.fills) {
       b.op(W.if, VOID);
       this.depth++;
@@ -106,6 +111,7 @@ export class MemoryAccess extends Frame {
       b.i32(bytes);
       b.i32(write ? 1 : 0);
       b.call(F_FILL_TLB);
+      b.tee(this.code);
       b.op(W.i32_eqz);
       this.retryIf();
       this.end();
@@ -114,6 +120,14 @@ export class MemoryAccess extends Frame {
     b.get(LINEAR);
     b.i64(-4096);
     b.op(W.i64_and);
+    if (stores) {
+      // A page that is good for this one store is not remembered: with bit 11 it is like no address.
+      b.get(this.code);
+      b.i32(2);
+      b.op(W.i32_and);
+      b.i32(10);
+      b.op(W.i32_shl, W.i64_extend_i32_u, W.i64_or);
+    }
     b.memory(W.i64_store, page);
     b.i32(0);
     b.get(this.entry32);
