@@ -258,6 +258,62 @@ describe('code of several pages', () => {
   });
 });
 
+describe('indirect transfers', () => {
+  /** Calls or jumps through a table of six: first to three of them in turn, later to the others, too. */
+  const program = (long: boolean, how: 'call' | 'jmp'): string => {
+    const [p, word, bytes] = long ? ['r', '.quad', 8] : ['e', '.long', 4];
+    const place = (n: number): string => `.org ${CODE + 0x100 + n * 0x610}\nplace${n}:`;
+    const end = how === 'call' ? 'ret' : 'jmp back';
+    return `
+      mov ecx, 4000
+    again:
+      mov eax, ecx
+      xor edx, edx
+      mov ebx, 3
+      cmp ecx, 1500
+      ja few
+      mov ebx, 6
+    few:
+      div ebx
+      ${how} [${p}dx*${bytes} + table]
+    back:
+      dec ecx
+      jnz again
+      hlt
+      .balign 8
+    table: ${word} place0, place1, place2, place3, place4, place5
+      ${[0, 1, 2, 3, 4, 5].map((n) => `${place(n)}\n add edi, ${n + 1}\n rol edi, 3\n ${end}`).join('\n')}`;
+  };
+  it.each([
+    ['long64', 'call', 'force'],
+    ['long64', 'jmp', 'force'],
+    ['prot32', 'call', 'force'],
+    ['prot32', 'jmp', 'force'],
+    ['long64', 'call', true],
+  ] as const)('lead to places known and unknown: %s, %s, second tier %s', async (mode, how, tier2) => {
+    const random = new Random(1, 7);
+    const portion = (): number => 1 + random.below(random.oneIn(3) ? 9 : 3000);
+    const b = await compare(mode, program(mode === 'long64', how), portion, {}, tier2);
+    expect(b.get('rcx')).toBe(0n);
+  });
+
+  it('fault at a target that is not canonical, after many that are', async () => {
+    const source = `
+      mov ecx, 200
+      mov rdi, offset place
+      mov rsi, 0x800000000000
+    again:
+      cmp ecx, 7
+      cmove rdi, rsi
+      call rdi
+      dec ecx
+      jmp again
+    place: ret`;
+    const b = await compare('long64', source, () => 1000);
+    expect(b.get('rcx')).toBe(7n);
+  });
+});
+
 describe('what compiled code leaves to the interpreter all the time', () => {
   it('stores beside code, which are watched for ever', async () => {
     const b = await compare(

@@ -21,7 +21,7 @@ import {
 } from './flags';
 import { compareElements, copyElements, element, fillElements, scanElements } from './elements';
 import { entryOf, host, ioqDone, ld16, ld8, ldSized, portAccess, probeWrite, stSized } from './mmu';
-import { MORE_X87, REC_E, REC_HANDLER, REC_MORE, REC_REG, REC_REP, REC_REPNE, REC_SEG, REC_SUB } from './record';
+import { MORE_X87, REC_E, REC_HANDLER, REC_MORE, REC_REG, REC_REP, REC_REPNE, REC_SEEN, REC_SEG, REC_SUB } from './record';
 import {
   address, addressMask, addressSize, effectiveAddress, flagsOf, getAt, getG, getSlot, immediate, inMemory, mask,
   operandAddress, putAt, putG, putSlot, readE, readEForWrite, setOperandAddress, signBit, signExtend, sizeOf, writeBack,
@@ -1029,6 +1029,17 @@ function tableAddress(rec: usize, write: bool): u64 {
   return operandAddress(rec, codeMode == 2 ? 10 : 6, write);
 }
 
+/** Notes for the second tier where an indirect transfer leads. */
+function see(rec: usize, target: u64): void {
+  const way = <i32>(target - curRip);
+  const last = load<i32>(rec, REC_SEEN);
+  if (way == last || curRip + <i64>way != target) return;
+  const before = load<i32>(rec, REC_SEEN + 4);
+  if (before != way) store<i32>(rec, before, REC_SEEN + 8);
+  store<i32>(rec, last, REC_SEEN + 4);
+  store<i32>(rec, way, REC_SEEN);
+}
+
 /** Executes the instruction of a record by its handler. curRip, nextRip and stepsLeft are set; look at brk afterwards. */
 export function execute(rec: usize): void {
   switch (<i32>load<u16>(rec, REC_HANDLER)) {
@@ -1190,12 +1201,16 @@ export function execute(rec: usize): void {
     case H.H_CALL_J: nearCall(relative(rec), sizeOf(rec)); break;
     case H.H_JMP_E: {
       const target = readE(rec, sizeOf(rec));
-      if (!failed()) jumpTo(target, sizeOf(rec));
+      if (failed()) break;
+      see(rec, target);
+      jumpTo(target, sizeOf(rec));
       break;
     }
     case H.H_CALL_E: {
       const target = readE(rec, sizeOf(rec));
-      if (!failed()) nearCall(target, sizeOf(rec));
+      if (failed()) break;
+      see(rec, target);
+      nearCall(target, sizeOf(rec));
       break;
     }
     case H.H_RET: nearReturn(sizeOf(rec), 0); break;

@@ -27,6 +27,8 @@ export const REC_DISP = 12;
 export const REC_IMM = 16;
 /** u32: record of the branch target if it lies in the same page, 0 if not known yet. */
 export const REC_LINK = 24;
+/** Three i32, of JMP and CALL through a register or memory: where they led to last, from their own address on. The places are REC_IMM's and REC_LINK's. */
+export const REC_SEEN = 16;
 /** u8: byte offset in the state block of the VEX.vvvv register; the place is REC_LINK's, as nothing with a VEX prefix branches. */
 export const REC_V = 24;
 /** u16: handler, see tables.generated.ts. */

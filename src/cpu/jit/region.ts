@@ -27,6 +27,8 @@ export interface Insn {
   readonly displacement: number;
   readonly immLo: number;
   readonly immHi: number;
+  /** Of an indirect transfer, the places that it led to last. */
+  readonly seen: readonly number[];
   /** Address size: 0, 1, 2 for 16, 32, 64 bits. */
   readonly addressSize: number;
   readonly memory: boolean;
@@ -125,12 +127,18 @@ export function isBrief({ blocks }: Region): boolean {
 export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: number): Insn {
   const word = record >> 2;
   const flags = u8[record + R.REC_FLAGS];
+  const handler = u8[record + R.REC_HANDLER] | (u8[record + R.REC_HANDLER + 1] << 8);
+  const seen: number[] = [];
+  if (handler === H.H_JMP_E || handler === H.H_CALL_E) {
+    for (const way of i32.subarray(word + R.REC_SEEN / 4, word + R.REC_SEEN / 4 + 3))
+      if (way !== 0) seen.push(at + way);
+  }
   return {
     record,
     at,
     length: u8[record + R.REC_LEN],
     op: u8[record + R.REC_OP] | (u8[record + R.REC_OP + 1] << 8),
-    handler: u8[record + R.REC_HANDLER] | (u8[record + R.REC_HANDLER + 1] << 8),
+    handler,
     sub: u8[record + R.REC_SUB],
     size: u8[record + R.REC_SIZE],
     g: u8[record + R.REC_G],
@@ -143,6 +151,7 @@ export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: nu
     displacement: i32[word + R.REC_DISP / 4],
     immLo: i32[word + R.REC_IMM / 4],
     immHi: i32[word + R.REC_IMM / 4 + 1],
+    seen,
     addressSize: (flags >> R.REC_ASIZE_SHIFT) & 3,
     memory: (flags & R.REC_MEM) !== 0,
   };
@@ -182,6 +191,16 @@ export function findRegion(
           returns.push(follow);
           work.push(target, follow);
         } else work.push(target);
+        break;
+      } else if (transfer === 'indirect') {
+        const targets = insn.seen.filter((target) => insnAt(target) !== undefined);
+        for (const target of targets) leaders.add(target);
+        work.push(...targets);
+        if (insn.handler === H.H_CALL_E && targets.length > 0) {
+          leaders.add(follow);
+          returns.push(follow);
+          work.push(follow);
+        }
         break;
       } else if (transfer !== undefined) break;
       // A block lies in one page.
@@ -227,6 +246,9 @@ export function findRegion(
       case 'jump':
       case 'call':
         add(targetOf(last));
+        break;
+      case 'indirect':
+        for (const at of last.seen) add(at);
         break;
       case 'return':
         for (const at of kept) add(at);

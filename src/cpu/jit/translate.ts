@@ -646,10 +646,25 @@ export class Translator extends Instructions {
         };
         this.#outside(value);
         if (insn.handler === H.H_CALL_E) this.push(size, () => this.rip(follow));
-        b.get(T2);
-        this.leave(R.TIER_TRANSFER, 0);
+        this.#oneOf(insn.seen);
       }
     }
+  }
+
+  /** Goes on at T2: a place that may be one of `places`. */
+  #oneOf(places: readonly number[]): void {
+    const b = this.body;
+    for (const at of places) {
+      if (!this.region.byOffset.has(at)) continue;
+      b.get(T2);
+      this.rip(at);
+      b.op(W.i64_eq, W.if, VOID);
+      this.depth++;
+      this.#edge(at);
+      this.end();
+    }
+    b.get(T2);
+    this.leave(R.TIER_TRANSFER, 0);
   }
 
   #return(insn: Insn): void {
@@ -661,17 +676,7 @@ export class Translator extends Instructions {
       if (insn.size < 3) b.op(W.i64_extend_i32_u);
     });
     this.moveStack((1 << insn.size) + bytes);
-    const { returns } = this.region;
-    for (const at of returns.slice(0, 12)) {
-      b.get(T2);
-      this.rip(at);
-      b.op(W.i64_eq, W.if, VOID);
-      this.depth++;
-      this.#edge(at);
-      this.end();
-    }
-    b.get(T2);
-    this.leave(R.TIER_TRANSFER, 0);
+    this.#oneOf(this.region.returns.slice(0, 12));
   }
 
   /** LOOP, LOOPE, LOOPNE and JCXZ. */
