@@ -32,7 +32,7 @@ import { beginStep, execute, repeating, setStepsLeft, stepsLeft, trapTaken } fro
 import { switched } from './task';
 import { DR6_BS, armed, dropHits, hitCode, keepHits } from './debug';
 import { deliver, deliverException } from './event';
-import { count, countExit, countRetry, enter, knownRecord, tiersOn, watched } from './tier';
+import { count, countExit, countRetry, enter, knownRecord, led, tiersOn, watched } from './tier';
 import { atHook, blockSize, hookedOffset, resumeAt } from './hooks';
 
 /** For hosts that look at the vCPU in the middle of a run: puts the arithmetic flags into RFLAGS. */
@@ -404,6 +404,7 @@ function compiled(): usize {
       countRetry(rec, rip, before - stepsLeft);
       return 0;
     }
+    led(rec, rip, stepsLeft);
     entered = true;
   }
   return 0;

@@ -132,3 +132,11 @@ export const TIER_TRANSFER = 0;
 export const TIER_SHORT = 1;
 /** The instruction at R_RIP, which has done nothing yet, needs the interpreter. */
 export const TIER_RETRY = 2;
+
+// ---- what the host is told of an instruction besides how often control has come to it ----
+/** Its compiled code has come back for the interpreter too often. */
+export const HOT_RETRIES = -1;
+/** For good, or it is soon at an instruction that exits. */
+export const HOT_LEAVES = -2;
+/** Its compiled code leads to other places now and again. */
+export const HOT_LEADS = -3;

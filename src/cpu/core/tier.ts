@@ -9,9 +9,9 @@ import { arena, codeMap, drops, ramBase, tiers } from './memory';
 import { decodedPage, recordAt, roomFor, tierOf } from './code-cache';
 import { decodeRun } from './decode';
 import { stepsLeft } from './exec';
-import { OP_ENTER, REC_OP } from './record';
+import { HOT_LEADS, HOT_LEAVES, HOT_RETRIES, OP_ENTER, REC_OP } from './record';
 
-/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times. -1: its compiled code came back too often; -2: for good. */
+/** The instruction at `offset` of a page frame has become hot: control has come to it `count` times, or what HOT_* says. */
 // @ts-ignore: decorator
 @external('env', 'hot')
 declare function hot(frame: u32, offset: i32, count: i32): void;
@@ -100,11 +100,18 @@ export function countRetry(rec: usize, rip: u64, steps: i32): void {
     return;
   }
   const times = countMore(rec, rip);
-  if (times != 0) hot(frame, offset, times == MANY_RETRIES ? -1 : -2);
+  if (times != 0) hot(frame, offset, times == MANY_RETRIES ? HOT_RETRIES : HOT_LEAVES);
 }
 /** The compiled code that starts at `rip` came soon to an instruction that exits. */
 export function countExit(rec: usize, rip: u64): void {
-  if (countMore(rec, rip) != 0) hot(frame, offset, -2);
+  if (countMore(rec, rip) != 0) hot(frame, offset, HOT_LEAVES);
+}
+/** One in so many arrivals that are looked at. */
+const RARELY: u32 = 9;
+/** The compiled code that starts at `rip` has led to another place: the host is told now and then. */
+// @ts-ignore: decorator
+@inline export function led(rec: usize, rip: u64, n: i32): void {
+  if (<u32>n * 0x9e3779b1 < share >> RARELY && recordAtRip(rip) == rec) hot(frame, offset, HOT_LEADS);
 }
 /** Code is translated at all. */
 // @ts-ignore: decorator

@@ -72,6 +72,8 @@ export const pageOf = (at: number): number => at >> 12;
 export const samePage = (a: number, b: number): boolean => pageOf(a) === pageOf(b);
 
 const MAX_INSNS = 400;
+/** A region with more instructions takes in no further place of another page: large functions take long to compile. */
+const ROOM = 64;
 const MAX_BLOCK = 48;
 
 /** String instructions that look at no flag but DF, and those that do. */
@@ -106,6 +108,13 @@ export function transferOf(insn: Insn): Transfer | undefined {
 export function targetOf(insn: Insn): number {
   return insn.at + insn.length + insn.immLo;
 }
+/** Where a transfer goes, or has been seen to go. */
+function targetsOf(insn: Insn): readonly number[] {
+  const transfer = transferOf(insn);
+  if (transfer === 'indirect') return insn.seen;
+  return transfer === undefined || transfer === 'return' || transfer === 'leave' ? [] : [targetOf(insn)];
+}
+const isCall = ({ handler }: Insn): boolean => handler === H.H_CALL_J || handler === H.H_CALL_E;
 /** Iterations count as steps: the budget has to be looked at afterwards. */
 export function repeats(insn: Insn): boolean {
   return isString(insn) && (insn.flags & (R.REC_REP | R.REC_REPNE)) !== 0;
@@ -157,11 +166,15 @@ export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: nu
   };
 }
 
-/** The region that starts at a place. `insnAt` gives the instruction at a place, or nothing where the interpreter has to go on. */
+/**
+ * The region that starts at a place. `insnAt` gives the instruction at a place, or nothing where the interpreter has to go on; `warm` tells
+ * whether control often comes to a place of another page.
+ */
 export function findRegion(
   entry: number,
   pages: ReadonlyMap<number, CodePage>,
   insnAt: (at: number) => Insn | undefined,
+  warm: (at: number) => boolean,
 ): Region | undefined {
   const insns = new Map<number, Insn>();
   const leaders = new Set<number>([entry]);
@@ -180,29 +193,19 @@ export function findRegion(
       insns.set(at, insn);
       const follow = at + insn.length;
       const transfer = transferOf(insn);
-      if (transfer === 'branch' || transfer === 'loop') {
-        leaders.add(follow).add(targetOf(insn));
-        work.push(targetOf(insn));
-      } else if (transfer === 'jump' || transfer === 'call') {
-        const target = targetOf(insn);
-        leaders.add(target);
-        if (transfer === 'call' && (samePage(at, target) || insnAt(target) !== undefined)) {
-          leaders.add(follow);
-          returns.push(follow);
-          work.push(target, follow);
-        } else work.push(target);
-        break;
-      } else if (transfer === 'indirect') {
-        const targets = insn.seen.filter((target) => insnAt(target) !== undefined);
-        for (const target of targets) leaders.add(target);
-        work.push(...targets);
-        if (insn.handler === H.H_CALL_E && targets.length > 0) {
-          leaders.add(follow);
-          returns.push(follow);
-          work.push(follow);
-        }
-        break;
-      } else if (transfer !== undefined) break;
+      const targets = targetsOf(insn).filter(
+        (target) => pageOf(target) === 0 || (insns.size < ROOM && (samePage(at, target) || warm(target))),
+      );
+      for (const target of targets) leaders.add(target);
+      work.push(...targets);
+      const conditional = transfer === 'branch' || transfer === 'loop';
+      if (conditional) leaders.add(follow);
+      else if (isCall(insn) && targets.length > 0) {
+        leaders.add(follow);
+        returns.push(follow);
+        work.push(follow);
+      }
+      if (transfer !== undefined && !conditional) break;
       // A block lies in one page.
       if (repeats(insn) || run % MAX_BLOCK === 0 || !samePage(insn.at, follow)) leaders.add(follow);
       at = follow;
@@ -234,26 +237,8 @@ export function findRegion(
       const to = byOffset.get(at);
       if (to !== undefined && !block.next.includes(to)) block.next.push(to);
     };
-    switch (block.transfer) {
-      case undefined:
-        add(block.follow);
-        break;
-      case 'branch':
-      case 'loop':
-        add(block.follow);
-        add(targetOf(last));
-        break;
-      case 'jump':
-      case 'call':
-        add(targetOf(last));
-        break;
-      case 'indirect':
-        for (const at of last.seen) add(at);
-        break;
-      case 'return':
-        for (const at of kept) add(at);
-        break;
-    }
+    if (block.transfer === undefined || block.transfer === 'branch' || block.transfer === 'loop') add(block.follow);
+    for (const at of block.transfer === 'return' ? kept : targetsOf(last)) add(at);
   }
   return { entry: blocks[0], blocks, byOffset, returns: kept, pages };
 }

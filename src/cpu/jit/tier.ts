@@ -114,8 +114,10 @@ export class Tier {
   readonly #imports: WebAssembly.Imports;
   readonly #forced: boolean;
   readonly #pending: Pending[] = [];
-  /** By slot: the dispatch number that OP_ENTER has taken the place of. */
+  /** By slot: the dispatch number that OP_ENTER has taken the place of, and how the code was translated. */
   readonly #original: number[] = [];
+  readonly #fills: boolean[] = [];
+  readonly #wide: boolean[] = [];
   readonly #live = { modules: 0 };
   #generation: number;
   #used = 0;
@@ -171,13 +173,15 @@ export class Tier {
   hot(frame: number, offset: number, count: number): void {
     if (this.#core.generation.value !== this.#generation) this.#forget();
     const begin = performance.now();
-    if (!this.#forced && count > -2 && this.#milliseconds > ALLOWANCE + (begin - this.#begin) * SHARE) {
-      if (count > 0) this.#later(frame, offset);
+    const place = { frame, offset, linear: this.#core.hotPage() };
+    const spent = this.#milliseconds > ALLOWANCE + (begin - this.#begin) * SHARE;
+    if (!this.#forced && spent && count !== R.HOT_LEAVES) {
+      if (count > 0) this.#later(place);
       return;
     }
     try {
-      const place = { frame, offset, linear: this.#core.hotPage() };
-      if (count < 0) this.#again(place, count < -1);
+      if (count === R.HOT_LEADS) this.#widen(place);
+      else if (count < 0) this.#again(place, count === R.HOT_LEAVES);
       else if (this.#due(place, count)) this.#translate();
     } catch (error) {
       // A guest that the translator stumbles over is interpreted; tests want to know.
@@ -188,9 +192,8 @@ export class Tier {
   }
 
   /** Has an instruction become hot anew: a count that has reached its end would not be told of again. */
-  #later(frame: number, offset: number): void {
-    const page = this.#page(frame, this.#core.codeMode.value);
-    const record = page === undefined ? 0 : this.#recordAt(page, offset);
+  #later(place: Pending): void {
+    const record = this.#recordOf(place);
     if (record === 0) return;
     const word = this.#tierWord(record);
     this.#u8[word] = 0;
@@ -243,34 +246,45 @@ export class Tier {
     return page === 0 ? undefined : { frame, page, cell };
   }
 
-  /** The region from a place on, of code of the current size. */
-  #region({ frame, offset, linear }: Pending, code: number): Region | undefined {
+  /** The region from a place on, of code of the current size; `wide`: of several pages. */
+  #region({ frame, offset, linear }: Pending, code: number, wide: boolean): Region | undefined {
     const first = this.#page(frame, code);
     if (first === undefined || this.#recordAt(first, offset) === 0) return undefined;
     const width = code === 2 ? 64 : 32;
+    // Elsewhere a linear address is not the instruction pointer.
     const flat = code === 2 || (code === 1 && (this.#core.flatRead.value & (1 << SEG_CS)) !== 0);
     const pages = new Map([[0, first]]);
     const unknown = new Set<number>();
     const pageAt = (n: number): CodePage | undefined => {
       const known = pages.get(n);
-      if (known !== undefined || !flat || pages.size >= MAX_PAGES || unknown.has(n)) return known;
+      if (known !== undefined || !wide || !flat || pages.size >= MAX_PAGES || unknown.has(n)) return known;
       const there = Math.abs(n) > FAR ? -1 : this.#core.frameOf(BigInt.asUintN(width, linear + BigInt(n) * 4096n));
       const found = there < 0 ? undefined : this.#page(there, code);
       if (found === undefined) unknown.add(n);
       else pages.set(n, found);
       return found;
     };
-    return findRegion(offset, pages, (at) => {
+    const recordAt = (at: number): number => {
       const page = pageAt(pageOf(at));
-      if (page === undefined) return undefined;
-      let record = this.#recordAt(page, at & 4095);
+      const record = page === undefined ? 0 : this.#recordAt(page, at & 4095);
       // What has never run may never run.
-      if (record === 0 && this.#forced) record = this.#core.recordOf(page.frame, at & 4095) >>> 0;
+      if (record !== 0 || page === undefined || !this.#forced) return record;
+      return this.#core.recordOf(page.frame, at & 4095) >>> 0;
+    };
+    const insnAt = (at: number): Insn | undefined => {
+      const record = recordAt(at);
       if (record === 0) return undefined;
       const insn = readInsn(this.#u8, this.#i32, record, at);
       if (insn.op === R.OP_CROSS || insn.op === R.OP_HOOK || insn.op === R.OP_NEXT) return undefined;
       return insn.length === 2 && isPadding(insn) ? undefined : insn;
-    });
+    };
+    const warm = (at: number): boolean => {
+      const record = recordAt(at);
+      if (record === 0 || this.#forced) return record !== 0;
+      const word = this.#tierWord(record);
+      return this.#isEntry(record) || (this.#u8[word] | this.#u8[word + 1]) !== 0;
+    };
+    return findRegion(offset, pages, insnAt, warm);
   }
 
   /** The record at an offset of a decoded page, 0 if there is none. */
@@ -279,11 +293,12 @@ export class Tier {
   }
 
   #translate(): void {
-    const todo: { record: number; body: Bytes }[] = [];
+    const todo: { record: number; fills: boolean; body: Bytes }[] = [];
     for (const place of this.#pending.splice(0)) {
       // Where everything is to be tried, both ways to answer a miss are.
-      const mode = this.#mode(this.#forced && (place.offset & 1) !== 0);
-      const region = this.#region(place, mode.code);
+      const fills = this.#forced && (place.offset & 1) !== 0;
+      const mode = this.#mode(fills);
+      const region = this.#region(place, mode.code, this.#forced);
       if (region === undefined || (!this.#forced && leavesSoon(region))) continue;
       const { record } = region.entry.insns[0];
       if (this.#isEntry(record)) continue;
@@ -292,7 +307,7 @@ export class Tier {
         this.#u8.fill(0xff, this.#tierWord(record), this.#tierWord(record) + 2);
         continue;
       }
-      todo.push({ record, body: new Translator(region, mode).translate() });
+      todo.push({ record, fills, body: new Translator(region, mode).translate() });
     }
     if (todo.length === 0) return;
     if (this.#used + todo.length >= CAPACITY || this.#bytes - this.#dropped > MAX_BYTES) {
@@ -302,7 +317,7 @@ export class Tier {
     }
     const functions = this.#instantiate(todo.map(({ body }) => body));
     if (functions.length === 0) return;
-    for (const [i, { record }] of todo.entries()) {
+    for (const [i, { record, fills }] of todo.entries()) {
       const slot = this.#slot();
       this.#table.set(slot, functions[i]);
       const word = this.#tierWord(record);
@@ -311,27 +326,54 @@ export class Tier {
       this.#u8[word + 2] = slot & 0xff;
       this.#u8[word + 3] = slot >> 8;
       this.#original[slot - FIRST_SLOT] = this.#u8[record + R.REC_OP];
+      this.#fills[slot - FIRST_SLOT] = fills;
+      this.#wide[slot - FIRST_SLOT] = this.#forced;
       this.#u8[record + R.REC_OP] = R.OP_ENTER;
       this.#u8[record + R.REC_OP + 1] = 0;
     }
   }
 
-  /** Translates once more what leaves too often, or leaves it to the interpreter for good. */
+  /** Translates once more what misses the TLB too often, or leaves it to the interpreter for good. */
   #again(place: Pending, enough: boolean): void {
-    const mode = this.#mode(true);
-    const region = this.#region(place, mode.code);
-    if (region === undefined) return;
-    const { record } = region.entry.insns[0];
-    if (!this.#isEntry(record)) return;
-    const word = this.#tierWord(record);
-    const slot = this.#u8[word + 2] | (this.#u8[word + 3] << 8);
+    const slot = this.#slotAt(place);
+    if (slot === undefined) return;
     if (enough) {
+      const record = this.#recordOf(place);
+      const word = this.#tierWord(record);
       this.#u8[record + R.REC_OP] = this.#original[slot - FIRST_SLOT];
       this.#u8.fill(0xff, word, word + 2);
       return;
     }
+    this.#replace(place, slot, true, this.#wide[slot - FIRST_SLOT]);
+  }
+
+  /** Translates once more what often leads out of its page, with the code that it leads to. */
+  #widen(place: Pending): void {
+    const slot = this.#slotAt(place);
+    if (slot !== undefined && !this.#wide[slot - FIRST_SLOT])
+      this.#replace(place, slot, this.#fills[slot - FIRST_SLOT], true);
+  }
+
+  #replace(place: Pending, slot: number, fills: boolean, wide: boolean): void {
+    const mode = this.#mode(fills);
+    const region = this.#region(place, mode.code, wide);
+    this.#fills[slot - FIRST_SLOT] = fills;
+    this.#wide[slot - FIRST_SLOT] = wide;
+    if (region === undefined) return;
     const [made] = this.#instantiate([new Translator(region, mode).translate()]);
     if (made !== undefined) this.#table.set(slot, made);
+  }
+
+  /** The slot of the compiled code that starts at a place. */
+  #slotAt(place: Pending): number | undefined {
+    const record = this.#recordOf(place);
+    if (record === 0 || !this.#isEntry(record)) return undefined;
+    const word = this.#tierWord(record);
+    return this.#u8[word + 2] | (this.#u8[word + 3] << 8);
+  }
+  #recordOf({ frame, offset }: Pending): number {
+    const page = this.#page(frame, this.#core.codeMode.value);
+    return page === undefined ? 0 : this.#recordAt(page, offset);
   }
 
   #isEntry(record: number): boolean {
