@@ -354,6 +354,8 @@ export class WasmCpuState implements CpuState {
       this.set(L.R_FTW, 0xff, 0);
       this.set(L.R_MXCSR, L.MXCSR_RESET, 0);
       this.set(L.R_XCR0, 1, 0);
+      // A host that sets CR3 to bad ones leaves those that were there.
+      for (let i = 0; i < 4; i++) this.setSlot(L.S_PDPTE + i, 0, 0);
     }
     this.set(L.R_RIP, 0xfff0, 0);
     this.set(L.R_RFLAGS, 2, 0);

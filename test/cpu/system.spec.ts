@@ -1532,6 +1532,19 @@ describe('paging in protected mode', () => {
     expect(b.get('rcx') & 255n).toBe(0x77n);
   });
 
+  it('PAE: bad PDPTEs that the host points CR3 to leave those before, after a reset none', async () => {
+    const b = await bare('prot32');
+    b.run(`${on(PAE_PDPT, 0x20)}hlt`);
+    const [rip, cr0] = [b.get('rip'), b.get('cr0')];
+    b.write64(PAE_PDPT + 8, 3n);
+    b.put({ rip, cr3: PAE_PDPT });
+    expect(b.go().reason).toBe('hlt');
+    b.state.reset('reset', 0);
+    b.segment('cs', SEL.CODE32, 0xc09b);
+    b.put({ rip, cr3: PAE_PDPT, cr4: 0x20, cr0 });
+    expect(b.go()).toMatchObject({ reason: 'shutdown' });
+  });
+
   it('descriptor tables and inner stacks are read with supervisor rights from CPL 3', async () => {
     const b = await bare('prot32');
     for (const page of [0x2, 0x3, 0x4, 0x5, 0x2e]) b.write32(PT32 + page * 4, (page << 12) | 3);
