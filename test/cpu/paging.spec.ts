@@ -129,6 +129,8 @@ describe('protection keys', () => {
     const b = await paged(CR4.pku, USER | KEY5);
     b.put({ pkru: 2 << 10, cr0: 0x80000031 });
     expect(b.run('mov [0x30000], al\nint 0x80').vector).toBe(0x80);
+    const again = 'mov [0x30000], al\n mov rcx, cr0\n or ecx, 0x10000\n mov cr0, rcx\nbad: mov [0x30000], al';
+    expect(b.fault(again)).toEqual({ vector: PF, error: 0x23, at: 'bad' });
   });
 
   it('WRPKRU counts from the next access on; RDPKRU reads it back', async () => {

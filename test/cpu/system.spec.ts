@@ -1373,6 +1373,18 @@ describe('paging in long mode', () => {
     expect(b.fault(source)).toEqual({ vector: PF, error: 3, at: 'worse' });
   });
 
+  it('a change of CR0.WP leaves translations that it says nothing about', async () => {
+    const b = await bare('long64');
+    const toggled = 'mov rcx, cr0\n btc ecx, 16\n mov cr0, rcx\n';
+    const gone = `mov al, [rbx]\n mov byte ptr [rbx], 1\n mov qword ptr [${pte}], 0\n${toggled}mov [rbx], al\n${toggled}mov al, [rbx]`;
+    b.write64(pte, base | 7n);
+    expect(b.fault(`mov ebx, ${PAGE}\n${gone}\n invlpg [rbx]\nbad: mov al, [rbx]`)).toEqual({
+      vector: PF,
+      error: 0,
+      at: 'bad',
+    });
+  });
+
   it('without EFER.NXE bit 63 is reserved and the I/D bit is not reported', async () => {
     const b = await bare('long64');
     b.put({ efer: 0x501 });

@@ -118,8 +118,10 @@ export const S_PDPTE = 119;
 export const S_PENDING_DEBUG = 123;
 /** Width in bits of the linear addresses that the processor knows: 48, or 57 if it has 5-level paging. */
 export const S_MAXLINADDR = 124;
-/** The supervisor TLB holds pages of the user that RFLAGS.AC has opened (SMAP). */
-export const S_SMAP_OPEN = 125;
+/** What the supervisor TLB holds because a check was off: pages of the user while RFLAGS.AC was set (SMAP), pages that CR0.WP would protect from writes. */
+export const S_OPEN = 125;
+export const OPEN_SMAP = 1;
+export const OPEN_WP = 2;
 /**
  * Where the TLBs hold parts of pages larger than 4 KiB: bit n stands for the addresses whose bits 26:21 are n. INVLPG of such an address
  * drops everything.

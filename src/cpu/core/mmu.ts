@@ -12,7 +12,7 @@ import {
 } from './state';
 import {
   EXIT_MMIO, EXIT_IO, INTERNAL_IO_QUEUE_FULL, INTERNAL_SYSTEM_ACCESS_OUTSIDE_RAM, IOQ_CAPACITY, PAGE_CACHES, PAGE_CODE, R_CR0, R_CR3, R_CR4, R_EFER, R_PKRU, R_RFLAGS, S_IOQ,
-  S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_SMAP_OPEN, S_TLB_LARGE, TLB_FILLED, TLB_PART,
+  OPEN_SMAP, OPEN_WP, S_EXIT_DATA, S_EXIT_Q1, S_IOQ_COUNT, S_PDPTE, S_OPEN, S_TLB_LARGE, TLB_FILLED, TLB_PART,
 } from './layout';
 import { pageAttr, physRead32, physRead64, physSetBits, ramBase, ramSize } from './memory';
 import { codeWritten, isCode } from './code-cache';
@@ -63,6 +63,11 @@ function fault(linear: u64, access: i32, user: bool, error: u32): bool {
   return false;
 }
 
+/** A check that is off now lets a translation into the TLB. */
+function open(what: u64): void {
+  setReg(S_OPEN, reg(S_OPEN) | what);
+}
+
 /** The access is to a descriptor table, a TSS or the stack of an inner level: SMAP counts whatever RFLAGS.AC. */
 let implicit: bool = false;
 
@@ -80,14 +85,21 @@ function permitted(linear: u64, access: i32, user: bool, rights: u64, leaf: u64)
     good = good && (rights & PTE_NX) == 0 && (user || !userPage || (cr4 & CR4_SMEP) == 0);
   } else {
     const protect = user || (reg(R_CR0) & CR0_WP) != 0;
-    if (access == WRITE) good = good && ((rights & PTE_W) != 0 || !protect);
+    if (access == WRITE && (rights & PTE_W) == 0) {
+      if (protect) good = false;
+      else open(OPEN_WP);
+    }
     if (!user && userPage && (cr4 & CR4_SMAP) != 0) {
       if (implicit || (reg(R_RFLAGS) & FLAG_AC) == 0) good = false;
-      else setReg(S_SMAP_OPEN, 1);
+      else open(OPEN_SMAP);
     }
     if (userPage && longMode && (cr4 & CR4_PKE) != 0) {
       const key = <u32>(reg(R_PKRU) >> ((leaf >> 59 & 15) << 1));
-      keyed = (key & 1) != 0 || ((key & 2) != 0 && access == WRITE && protect);
+      keyed = (key & 1) != 0;
+      if ((key & 2) != 0 && access == WRITE) {
+        if (protect) keyed = true;
+        else open(OPEN_WP);
+      }
     }
   }
   return (good && !keyed) || fault(linear, access, user, keyed ? PF_P | PF_PK : PF_P);
@@ -282,7 +294,7 @@ export function translateData(linear: u64, write: bool, base: usize): bool {
   const table = write ? TLB_WRITE : TLB_READ;
   const entry = entryOf(base, table, linear);
   const tag = load<u64>(entry);
-  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | liveVersion) && !(implicit && reg(S_SMAP_OPEN) != 0)) {
+  if ((tag & ~TAG_WATCHED) == ((linear & PAGE_MASK) | liveVersion) && !(implicit && (reg(S_OPEN) & OPEN_SMAP) != 0)) {
     if (tag & TAG_WATCHED) looked(entry);
     physical = ((<u64>load<u32>(entry, 12)) << 12) | (linear & 0xfff);
     return true;

@@ -3,7 +3,7 @@
 
 import {
   R_RFLAGS, R_CR0, R_DR7, R_EFER, R_BASE, R_LIMIT, R_ATTR, SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_GS, S_CPL, S_TLB_VERSION,
-  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, S_MAXLINADDR, S_SMAP_OPEN, S_TLB_LARGE, R_CR4, EXIT_BUDGET,
+  S_SLOTS, S_EXIT_CODE, S_EXIT_LEN, S_EXIT_Q0, S_EXIT_Q1, S_EXIT_DATA, S_VENDOR, S_MAXPHYADDR, S_MAXLINADDR, OPEN_SMAP, OPEN_WP, S_OPEN, S_TLB_LARGE, R_CR4, EXIT_BUDGET,
   EXIT_ACCESS, EXIT_EXCEPTION, EXIT_INTERNAL, EXIT_INTERRUPT_WINDOW, EXIT_MMIO, EXIT_NMI_WINDOW, EXIT_SHUTDOWN, EXIT_RETRY, EXIT_STOP, TLB_BYTES,
   TLB_FILLED, TLB_PART, TLB_VERSION_MASK,
 } from './layout';
@@ -261,7 +261,7 @@ export function leaveInternal(what: i32, address: u64): void {
 
 /** Empties the TLBs of the current vCPU. */
 export function flushTlb(): void {
-  setReg(S_SMAP_OPEN, 0);
+  setReg(S_OPEN, 0);
   setReg(S_TLB_LARGE, 0);
   liveVersion++;
   if (liveVersion >= NO_VERSION) {
@@ -320,7 +320,8 @@ export function computeMode(): void {
 
 /** Derives which data accesses need a look; computeMode() does it too. Call after a change of RFLAGS.AC or DR7. */
 export function updateChecks(): void {
-  if (reg(S_SMAP_OPEN) != 0 && (reg(R_RFLAGS) & FLAG_AC) == 0) flushTlb();
+  const open = reg(S_OPEN);
+  if (open & OPEN_SMAP && (reg(R_RFLAGS) & FLAG_AC) == 0 || open & OPEN_WP && reg(R_CR0) & CR0_WP) flushTlb();
   alignmentChecked = cpl == 3 && (reg(R_RFLAGS) & FLAG_AC) != 0 && (reg(R_CR0) & CR0_AM) != 0;
   dataWatched = watchesData(reg(R_DR7));
   tlbVersion = alignmentChecked || dataWatched ? NO_VERSION : liveVersion;

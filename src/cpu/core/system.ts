@@ -81,7 +81,8 @@ function writeCr0(value: u64): void {
   if ((changed & CR0_PG) != 0 && (efer & EFER_LME) != 0) {
     setReg(R_EFER, value & CR0_PG ? efer | EFER_LMA : efer & ~EFER_LMA);
   }
-  if (changed & (CR0_PG | CR0_PE | CR0_WP)) flushTlb();
+  // A change of WP drops translations only where it matters: see S_OPEN.
+  if (changed & (CR0_PG | CR0_PE)) flushTlb();
   computeMode();
 }
 
