@@ -12,7 +12,7 @@ export interface Aim {
 }
 
 const MIB = 1 << 20;
-const COMPUTE = ['alu', 'copy', 'sieve', 'branches', 'calls'];
+const COMPUTE = ['alu', 'copy', 'sieve', 'branches', 'calls', 'pages'];
 const MEMORY_AND_BRANCHES = COMPUTE.filter((name) => name !== 'alu');
 
 export const number = (value: number): string =>

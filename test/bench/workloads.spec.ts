@@ -14,6 +14,7 @@ const RESULTS: Readonly<Record<string, number>> = {
   copy: 0x65a16000,
   branches: 0x4284568b,
   calls: 6765,
+  pages: 0xe2aa2a56,
   strings: 0x81670600,
   tlb: (4 * (2048 * 2049)) / 2,
   remap: (8 * (255 * 256)) / 2,

@@ -27,6 +27,7 @@ export const WORKLOADS: readonly Workload[] = [
   { name: 'copy', title: 'memory copy loop', kind: 'compute' },
   { name: 'branches', title: 'branches', kind: 'compute' },
   { name: 'calls', title: 'calls (fib)', kind: 'compute' },
+  { name: 'pages', title: 'calls between pages, pointers', kind: 'compute' },
   { name: 'strings', title: 'string instructions', kind: 'compute' },
   { name: 'tlb', title: 'TLB misses', kind: 'compute' },
   { name: 'remap', title: 'page-table changes, INVLPG, CR3', kind: 'compute' },
