@@ -1,55 +1,13 @@
 /** The second tier against the interpreter, one vCPU without KVM: the same state wherever a budget ends, whatever changes under it. */
 import { describe, expect, it } from 'vitest';
 import type { Tier2 } from '../../src/cpu/cpu.ts';
-import { REGISTERS } from '../../src/cpu/registers.ts';
 import type { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { loopProgram } from '../support/loop-programs.ts';
-import { type Bare, type BareOptions, bare, CODE, type Mode, PD, PT, SEL } from './bare.ts';
+import { bare, CODE, PD, PT, SEL } from './bare.ts';
 import { Random } from './fuzz/random.ts';
+import { compare, same } from './twins.ts';
 
 const DATA = 0x100000;
-
-/** Everything there is to see. */
-function state({ cpu, state }: Bare): { registers: Record<string, string>; ram: Buffer; steps: number } {
-  const registers = Object.fromEntries(REGISTERS.map(({ id, name }) => [name, state.get(id).toString(16)]));
-  return { registers, ram: Buffer.from(cpu.memory), steps: state.steps };
-}
-function same(a: Bare, b: Bare, what: string): void {
-  const [x, y] = [state(a), state(b)];
-  expect({ what, ...y.registers, steps: y.steps }).toEqual({ what, ...x.registers, steps: x.steps });
-  if (!x.ram.equals(y.ram)) {
-    const at = x.ram.findIndex((byte, i) => byte !== y.ram[i]);
-    expect(`${what}: byte ${at.toString(16)} is ${y.ram[at]}`).toBe(`${what}: byte ${at.toString(16)} is ${x.ram[at]}`);
-  }
-}
-
-/** Runs a program on both to its HLT, in portions that `portion` names. */
-async function compare(
-  mode: Mode,
-  source: string,
-  portion: () => number,
-  options: BareOptions = {},
-  tier2: Tier2 = 'force',
-  prepare: (b: Bare) => void = () => {},
-): Promise<Bare> {
-  const [a, b] = await Promise.all([bare(mode, { ...options, tier2: false }), bare(mode, { ...options, tier2 })]);
-  for (const each of [a, b]) {
-    prepare(each);
-    each.load(source);
-  }
-  for (let n = 0; n < 20_000; n++) {
-    const budget = portion();
-    const [x, y] = [a.cpu.run(0, budget), b.cpu.run(0, budget)];
-    expect(y).toEqual(x);
-    if (x.reason === 'budget') {
-      if (n % 64 === 0) same(a, b, `portion ${n}`);
-      continue;
-    }
-    same(a, b, x.reason);
-    if (x.reason !== 'pause') break;
-  }
-  return b;
-}
 
 const FIB = `
   mov edi, 8
