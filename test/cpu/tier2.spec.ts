@@ -482,6 +482,24 @@ describe('a page fault at the start of an iteration finds the flags of the one b
   });
 });
 
+it('an instruction that the core executes, behind the last one that sets flags in a loop, leaves them to the next iteration', async () => {
+  await compare(
+    'prot32',
+    `
+      mov ax, ${SEL.SMALL}
+      mov ds, ax
+      xor ebx, ebx
+      mov ebp, 50
+    again:
+      mov ecx, [esp]
+      add ebp, -1
+      mov [ebx], eax
+      jnz again
+      hlt`,
+    () => 1000,
+  );
+});
+
 describe('what is translated', () => {
   it('includes what only compiled code leads to', async () => {
     const b = await bare('long64', { tier2: true });

@@ -63,7 +63,7 @@ export function recipeOf(
 ): Recipe | undefined {
   const { insns } = block;
   const end = insns.length - 1;
-  if (block.transfer !== 'branch' || targetOf(insns[end]) !== block.at) return undefined;
+  if (block.transfer !== 'branch' || targetOf(insns[end]) !== block.at || !insns.every(native)) return undefined;
   const found = behind(insns.slice(0, end));
   if (found === undefined) return undefined;
   const needed = new Set<number>();
@@ -74,7 +74,6 @@ export function recipeOf(
     if (second !== undefined && !isStep(insn)) needed.add(second >> 3);
   }
   for (const insn of insns) {
-    if (!native(insn)) return undefined;
     if (kills(insn)) return found;
     const written = neutral(insn);
     if (written === undefined || written.some((r) => needed.has(r))) return undefined;
