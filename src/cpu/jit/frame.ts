@@ -64,6 +64,11 @@ export const FLAG_SF = 0x80;
 export const FLAG_AF = 0x10;
 export const FLAG_OF = 0x800;
 
+// core/state.ts
+export const CR0_EM = 4;
+export const CR0_TS = 8;
+export const CR4_OSFXSR = 0x200;
+
 // ALU sub-operations.
 export const ADD = 0;
 export const OR = 1;
@@ -142,7 +147,10 @@ export class Frame {
   protected stackUsed = false;
   /** Locals by register, set for the second pass. */
   protected registers: number[] = [];
-  /** Locals: steps left, the flags' operation (K), what is returned, the TLB and an entry of it, two scratch words, the loop selector. */
+  /**
+   * Locals: steps left, the flags' operation (K), what is returned, the TLB and an entry of it, two scratch words, the loop selector, and
+   * what forbids SSE.
+   */
   protected n = 0;
   protected k = 0;
   protected code = 0;
@@ -151,6 +159,7 @@ export class Frame {
   protected u0 = 0;
   protected u1 = 0;
   protected select = 0;
+  protected sseForbidden = 0;
   protected exit: Label = { depth: 0 };
   protected flags: Flags = MEMORY;
   protected insn!: Insn;
@@ -158,6 +167,13 @@ export class Frame {
   protected rest = 0;
   /** The current instruction's flags are looked at by somebody. */
   protected wanted = true;
+  /** There are SSE instructions. */
+  protected sseUsed = false;
+  /**
+   * Where the translator is, it is known that SSE instructions can be used. What changes CR0 or CR4 ends a block, and then the function is
+   * left.
+   */
+  protected sseReady = false;
 
   constructor(region: Region, mode: Mode) {
     this.region = region;
@@ -214,7 +230,7 @@ export class Frame {
     // Two at a time. Nothing that page() compares with is all ones.
     for (let i = 0; i < this.caches.size; i += 2) {
       b.i32(0);
-      b.ones128();
+      b.splat128(0xff);
       b.memory128(V.store, this.mode.caches + i * 8);
     }
   }

@@ -2,7 +2,6 @@
 import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
 import * as R from '../core/record.ts';
-import { Arithmetic } from './arithmetic.ts';
 import {
   A,
   ADC,
@@ -34,9 +33,10 @@ import {
   T1,
 } from './frame.ts';
 import { type Insn, isMove, targetOf } from './region.ts';
+import { isVector, isVectorStore, Vectors } from './vectors.ts';
 import { VOID, W } from './wasm.ts';
 
-export class Instructions extends Arithmetic {
+export class Instructions extends Vectors {
   /** Where an instruction leaves the flags. */
   protected after(insn: Insn, before: Flags): Flags {
     if (!this.native(insn)) return isMove(insn) ? before : MEMORY;
@@ -180,7 +180,7 @@ export class Instructions extends Arithmetic {
         return !memory || this.#flat(insn, false);
       }
       default:
-        return false;
+        return isVector(insn) && (!memory || this.#flat(insn, isVectorStore(insn)));
     }
   }
 
@@ -226,7 +226,7 @@ export class Instructions extends Arithmetic {
       case H.H_NOP:
         return false;
       default:
-        return insn.memory;
+        return insn.memory || isVector(insn);
     }
   }
 
@@ -557,7 +557,7 @@ export class Instructions extends Arithmetic {
         return;
       }
       default:
-        throw new Error(`handler ${handler} is not emitted`);
+        this.vector(insn);
     }
   }
 }

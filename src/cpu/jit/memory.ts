@@ -8,6 +8,12 @@ import { VOID, W } from './wasm.ts';
 /** Bytes of one of a privilege's three TLBs: READ, WRITE, EXEC. */
 export const TLB_TABLE = L.TLB_BYTES / 6;
 
+/**
+ * Alignment of an access to its size: most often there, so that an access without it may take longer; or as often not; or needed, so that
+ * the interpreter has to do those without.
+ */
+export type Alignment = 'likely' | 'open' | 'needed';
+
 export class MemoryAccess extends Frame {
   #readCache!: Cache;
   protected writeCache!: Cache;
@@ -71,16 +77,32 @@ export class MemoryAccess extends Frame {
   }
 
   /** Makes `cache` describe the page of an access at LINEAR, or leaves for the interpreter. */
-  protected page({ page, add }: Cache, bytes: number, write: boolean): void {
+  protected page({ page, add }: Cache, bytes: number, write: boolean, alignment: Alignment = 'likely'): void {
     const b = this.body;
     const table = (write ? TLB_TABLE : 0) | 0;
     b.get(LINEAR);
-    b.i64(-4096 + bytes - 1);
+    b.i64(-4096 + (alignment === 'open' ? 0 : bytes - 1));
     b.op(W.i64_and);
     b.i32(0);
     b.memory(W.i64_load, page);
-    b.op(W.i64_ne, W.if, VOID);
+    b.op(W.i64_ne);
+    if (alignment === 'open') {
+      b.get(LINEAR);
+      b.op(W.i32_wrap_i64);
+      b.i32(4095);
+      b.op(W.i32_and);
+      b.i32(4096 - bytes);
+      b.op(W.i32_gt_u, W.i32_or);
+    }
+    b.op(W.if, VOID);
     this.depth++;
+    if (alignment === 'needed') {
+      b.get(LINEAR);
+      b.op(W.i32_wrap_i64);
+      b.i32(bytes - 1);
+      b.op(W.i32_and);
+      this.retryIf();
+    }
     b.get(LINEAR);
     b.i64(8);
     b.op(W.i64_shr_u, W.i32_wrap_i64);
@@ -137,7 +159,7 @@ export class MemoryAccess extends Frame {
   }
 
   /** Finds the memory operand for reading or, for `write`, writing; 'both' checks as a read-modify-write. */
-  protected address(insn: Insn, bytes: number, write: boolean | 'both'): void {
+  protected address(insn: Insn, bytes: number, write: boolean | 'both', alignment?: Alignment): void {
     const b = this.body;
     if (this.mode.code !== 2) {
       if (write !== false) this.flatWrite |= 1 << insn.segment;
@@ -151,11 +173,11 @@ export class MemoryAccess extends Frame {
     const disp = offset ? insn.immLo : base === L.R_RIP ? insn.at + insn.displacement : insn.displacement;
     if (write !== false) {
       this.writeCache = this.cache('W', base, index, disp);
-      this.page(this.writeCache, bytes, true);
+      this.page(this.writeCache, bytes, true, alignment);
     }
     if (write !== true) {
       this.#readCache = this.cache('R', base, index, disp);
-      this.page(this.#readCache, bytes, false);
+      this.page(this.#readCache, bytes, false, alignment);
     }
   }
 
@@ -177,6 +199,12 @@ export class MemoryAccess extends Frame {
   /** Pushes what #address() found. */
   protected load(_insn: Insn, size: number): void {
     this.loadAt(size, this.#readCache);
+  }
+
+  /** The same for a vector, by a load from V. */
+  protected loadVector(op: number): void {
+    this.host(this.#readCache);
+    this.body.memory128(op, 0);
   }
 
   protected storeOp(size: number): void {

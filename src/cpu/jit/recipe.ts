@@ -6,6 +6,7 @@
 import * as H from '../core/handlers.generated.ts';
 import { ADD, CC_ADD, CC_DEC, CC_INC, CC_SUB, CMP, cc, type Flags, SUB } from './frame.ts';
 import { type Block, type Insn, targetOf } from './region.ts';
+import { isVector, writtenByVector } from './vectors.ts';
 
 export interface Recipe {
   /** The operation, whose operands or result are still in registers. */
@@ -30,7 +31,7 @@ function neutral(insn: Insn): readonly number[] | undefined {
     case H.H_LEA:
       return [insn.g >> 3];
     default:
-      return undefined;
+      return isVector(insn) ? writtenByVector(insn) : undefined;
   }
 }
 

@@ -24,6 +24,10 @@ export interface Insn {
   readonly scale: number;
   readonly segment: number;
   readonly flags: number;
+  /** ModRM.reg with REX.R: the number of an XMM register. */
+  readonly reg: number;
+  /** Its memory operand of 16 bytes need not be aligned. */
+  readonly unaligned: boolean;
   readonly displacement: number;
   readonly immLo: number;
   readonly immHi: number;
@@ -157,6 +161,8 @@ export function readInsn(u8: Uint8Array, i32: Int32Array, record: number, at: nu
     scale: u8[record + R.REC_SCALE],
     segment: u8[record + R.REC_SEG],
     flags,
+    reg: u8[record + R.REC_REG],
+    unaligned: (u8[record + R.REC_MORE] & R.MORE_UNALIGNED) !== 0,
     displacement: i32[word + R.REC_DISP / 4],
     immLo: i32[word + R.REC_IMM / 4],
     immHi: i32[word + R.REC_IMM / 4 + 1],

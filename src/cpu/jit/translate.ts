@@ -14,8 +14,8 @@
  * otherwise the interpreter goes on. Every other access to the TLBs is made in the interpreter's order.
  *
  * The translator is built in layers, each of which knows those below it: here the blocks of a region, their budget and transfers of
- * control; instructions.ts which instructions are emitted; arithmetic.ts what sets flags; conditions.ts what looks at them; memory.ts accesses;
- * frame.ts the function with its locals.
+ * control; instructions.ts which instructions are emitted; vectors.ts those of SSE; arithmetic.ts what sets flags; conditions.ts what looks at
+ * them; memory.ts accesses; frame.ts the function with its locals.
  */
 import * as H from '../core/handlers.generated.ts';
 import * as L from '../core/layout.ts';
@@ -51,6 +51,7 @@ import { TLB_TABLE } from './memory.ts';
 import { operandsOf, type Recipe, recipeOf } from './recipe.ts';
 import { type Block, type Insn, isMove, isString, pageOf, repeats, samePage, targetOf } from './region.ts';
 import { entriesOf, type Structure, structure } from './structure.ts';
+import { isVector } from './vectors.ts';
 import { Bytes, I32, I64, VOID, W } from './wasm.ts';
 
 /** Steps between two looks at the budget, more or less. */
@@ -61,6 +62,8 @@ const STRING_REGISTERS: readonly number[] = [L.R_RAX, L.R_RCX, L.R_RDX, L.R_RSI,
 
 export class Translator extends Instructions {
   #narrow = false;
+  /** The first block has SSE instructions: it is not entered unless they can be used. */
+  readonly #sseEntry = this.region.entry.insns.some((insn) => isVector(insn) && this.native(insn));
   readonly #targets = new Map<number, Target>();
   readonly #flagsIn = new Map<number, Flags>();
   /** Blocks, by id, in front of which the budget is looked at; for each block the steps up to the next of those. */
@@ -96,7 +99,7 @@ export class Translator extends Instructions {
     result.u32(2);
     result.u32(this.n - BASE);
     result.u8(I64);
-    result.u32(8);
+    result.u32(9);
     result.u8(I32);
     result.append(this.body);
     return result;
@@ -121,6 +124,7 @@ export class Translator extends Instructions {
     this.u0 = next++;
     this.u1 = next++;
     this.select = next++;
+    this.sseForbidden = next++;
   }
 
   #findRecipes(reachable: readonly number[]): void {
@@ -220,6 +224,10 @@ export class Translator extends Instructions {
     b.global(G.stepsLeft);
     b.set(this.n);
     this.loadTlb();
+    if (this.sseUsed && !this.#sseEntry) {
+      this.noSse();
+      b.set(this.sseForbidden);
+    }
     this.loadRegisters();
     this.exit = this.open(W.block);
     // The edge into the entry.
@@ -253,7 +261,6 @@ export class Translator extends Instructions {
   /** What the code was translated for must hold when it is entered. */
   #guards(): void {
     const b = this.body;
-    if (this.mode.code === 2) return;
     const refuse = (): void => {
       b.op(W.if, VOID);
       b.get(STATE);
@@ -262,6 +269,11 @@ export class Translator extends Instructions {
       b.i32(R.TIER_RETRY);
       b.op(W.return, W.end);
     };
+    if (this.#sseEntry) {
+      this.noSse();
+      refuse();
+    }
+    if (this.mode.code === 2) return;
     const flat = (global: number, wanted: number): void => {
       if (wanted === 0) return;
       b.global(global);
@@ -449,6 +461,7 @@ export class Translator extends Instructions {
   #block(block: Block): void {
     this.#current = block;
     this.flags = this.#flagsIn.get(block.id)!;
+    this.sseReady = this.#sseEntry;
     const wanted = this.#wantedFlags(block);
     const count = block.insns.length;
     for (const [i, insn] of block.insns.entries()) {

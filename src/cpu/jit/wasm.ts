@@ -98,8 +98,91 @@ export const W = {
   i64_extend32_s: 0xc4,
 } as const;
 
-/** Opcodes behind the prefix 0xfd, of 128-bit vectors. */
-export const V = { store: 0x0b, const: 0x0c } as const;
+/** Opcodes behind the prefix 0xfd, of 128-bit vectors; names of those on elements as for W. */
+export const V = {
+  load: 0x00,
+  store: 0x0b,
+  const: 0x0c,
+  shuffle: 0x0d,
+  swizzle: 0x0e,
+  i32x4_splat: 0x11,
+  i8x16_replace_lane: 0x17,
+  i16x8_replace_lane: 0x1a,
+  i32x4_replace_lane: 0x1c,
+  i64x2_replace_lane: 0x1e,
+  i8x16_eq: 0x23,
+  i8x16_gt_s: 0x27,
+  i16x8_eq: 0x2d,
+  i16x8_gt_s: 0x31,
+  i32x4_eq: 0x37,
+  i32x4_gt_s: 0x3b,
+  and: 0x4e,
+  andnot: 0x4f,
+  or: 0x50,
+  xor: 0x51,
+  load32_zero: 0x5c,
+  load64_zero: 0x5d,
+  i8x16_abs: 0x60,
+  i8x16_bitmask: 0x64,
+  i8x16_narrow_i16x8_s: 0x65,
+  i8x16_narrow_i16x8_u: 0x66,
+  i8x16_add: 0x6e,
+  i8x16_add_sat_s: 0x6f,
+  i8x16_add_sat_u: 0x70,
+  i8x16_sub: 0x71,
+  i8x16_sub_sat_s: 0x72,
+  i8x16_sub_sat_u: 0x73,
+  i8x16_min_s: 0x76,
+  i8x16_min_u: 0x77,
+  i8x16_max_s: 0x78,
+  i8x16_max_u: 0x79,
+  i8x16_avgr_u: 0x7b,
+  i16x8_abs: 0x80,
+  i16x8_narrow_i32x4_s: 0x85,
+  i16x8_narrow_i32x4_u: 0x86,
+  i16x8_extend_low_i8x16_s: 0x87,
+  i16x8_extend_low_i8x16_u: 0x89,
+  i16x8_shl: 0x8b,
+  i16x8_shr_s: 0x8c,
+  i16x8_shr_u: 0x8d,
+  i16x8_add: 0x8e,
+  i16x8_add_sat_s: 0x8f,
+  i16x8_add_sat_u: 0x90,
+  i16x8_sub: 0x91,
+  i16x8_sub_sat_s: 0x92,
+  i16x8_sub_sat_u: 0x93,
+  i16x8_mul: 0x95,
+  i16x8_min_s: 0x96,
+  i16x8_min_u: 0x97,
+  i16x8_max_s: 0x98,
+  i16x8_max_u: 0x99,
+  i16x8_avgr_u: 0x9b,
+  i32x4_abs: 0xa0,
+  i32x4_bitmask: 0xa4,
+  i32x4_extend_low_i16x8_s: 0xa7,
+  i32x4_extend_low_i16x8_u: 0xa9,
+  i32x4_shl: 0xab,
+  i32x4_shr_s: 0xac,
+  i32x4_shr_u: 0xad,
+  i32x4_add: 0xae,
+  i32x4_sub: 0xb1,
+  i32x4_mul: 0xb5,
+  i32x4_min_s: 0xb6,
+  i32x4_min_u: 0xb7,
+  i32x4_max_s: 0xb8,
+  i32x4_max_u: 0xb9,
+  i32x4_dot_i16x8_s: 0xba,
+  i64x2_bitmask: 0xc4,
+  i64x2_extend_low_i32x4_s: 0xc7,
+  i64x2_extend_low_i32x4_u: 0xc9,
+  i64x2_shl: 0xcb,
+  i64x2_shr_u: 0xcd,
+  i64x2_add: 0xce,
+  i64x2_sub: 0xd1,
+  i64x2_eq: 0xd6,
+  i64x2_gt_s: 0xd9,
+  i64x2_extmul_low_i32x4_u: 0xde,
+} as const;
 
 /** A growing run of bytes. */
 export class Bytes {
@@ -216,9 +299,15 @@ export class Body extends Bytes {
     this.u8(W.call);
     this.u32(index);
   }
-  ones128(): void {
-    this.op(0xfd, V.const);
-    for (let i = 0; i < 16; i++) this.u8(0xff);
+  /** An instruction on vectors with its immediate bytes. */
+  vector(op: number, ...immediate: number[]): void {
+    this.u8(0xfd);
+    this.u32(op);
+    this.op(...immediate);
+  }
+  /** A constant whose bytes are all the same. */
+  splat128(byte: number): void {
+    this.vector(V.const, ...new Array<number>(16).fill(byte));
   }
   memory128(op: number, offset: number): void {
     this.u8(0xfd);
