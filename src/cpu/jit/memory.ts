@@ -76,6 +76,19 @@ export class MemoryAccess extends Frame {
     return cache;
   }
 
+  /** Pushes the address of what the READ TLB has for LINEAR, and keeps it; the other TLBs follow at distances of TLB_TABLE. */
+  protected entry(): void {
+    const b = this.body;
+    b.get(LINEAR);
+    b.i64(8);
+    b.op(W.i64_shr_u, W.i32_wrap_i64);
+    b.i32(TLB_TABLE - 16);
+    b.op(W.i32_and);
+    b.get(this.tlb);
+    b.op(W.i32_add);
+    b.tee(this.entry32);
+  }
+
   /** Makes `cache` describe the page of an access at LINEAR, or leaves for the interpreter. */
   protected page({ page, add }: Cache, bytes: number, write: boolean, alignment: Alignment = 'likely'): void {
     const b = this.body;
@@ -103,14 +116,7 @@ export class MemoryAccess extends Frame {
       b.op(W.i32_and);
       this.retryIf();
     }
-    b.get(LINEAR);
-    b.i64(8);
-    b.op(W.i64_shr_u, W.i32_wrap_i64);
-    b.i32(TLB_TABLE - 16);
-    b.op(W.i32_and);
-    b.get(this.tlb);
-    b.op(W.i32_add);
-    b.tee(this.entry32);
+    this.entry();
     b.memory(W.i64_load, table);
     b.get(LINEAR);
     if (bytes > 1) {

@@ -383,14 +383,8 @@ export class Translator extends Instructions {
     const b = this.body;
     const { frame, page, cell } = this.region.pages.get(pageOf(at))!;
     this.rip(at);
-    b.tee(LINEAR);
-    b.i64(8);
-    b.op(W.i64_shr_u, W.i32_wrap_i64);
-    b.i32(TLB_TABLE - 16);
-    b.op(W.i32_and);
-    b.get(this.tlb);
-    b.op(W.i32_add);
-    b.tee(this.entry32);
+    b.set(LINEAR);
+    this.entry();
     b.memory(W.i64_load, 2 * TLB_TABLE);
     b.get(LINEAR);
     b.i64(-4096);
