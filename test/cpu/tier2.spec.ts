@@ -1,6 +1,7 @@
 /** The second tier against the interpreter, one vCPU without KVM: the same state wherever a budget ends, whatever changes under it. */
 import { describe, expect, it } from 'vitest';
 import type { Tier2 } from '../../src/cpu/cpu.ts';
+import { Tier, type TierStatistics } from '../../src/cpu/jit/tier.ts';
 import type { WasmCpu } from '../../src/cpu/wasm-cpu.ts';
 import { loopProgram } from '../support/loop-programs.ts';
 import { bare, CODE, PD, PT, SEL } from './bare.ts';
@@ -527,6 +528,25 @@ describe('what is translated', () => {
     b.put({ rax: b.label('second') });
     b.cpu.run(0, 20_000);
     expect(functions()).toBeGreaterThan(before);
+  });
+});
+
+describe('modules', () => {
+  it('that the process has too many of: an engine drops its own, then translates no more, and its guest goes on', async () => {
+    const b = await bare('long64', { tier2: 'force' });
+    b.load(FIB);
+    b.cpu.run(0, 50);
+    const statistics = (): TierStatistics => (b.cpu as WasmCpu).tier2Statistics!;
+    const before = statistics();
+    expect([before.modules > 0, before.flushes]).toEqual([true, 0]);
+    const { maxModules } = Tier;
+    Tier.maxModules = 0;
+    try {
+      expect(b.go(10_000).reason).toBe('hlt');
+    } finally {
+      Tier.maxModules = maxModules;
+    }
+    expect([b.get('rax'), statistics().modules, statistics().flushes]).toEqual([21n, before.modules, 1]);
   });
 });
 

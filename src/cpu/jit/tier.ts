@@ -75,9 +75,8 @@ function isPadding(insn: Insn): boolean {
 const COLD_STEPS = 2_000_000;
 /** Some engine of the process has translated code. */
 let translated = false;
-/** Modules that all engines of the process hold, and how many V8 is trusted with. */
+/** Modules that all engines of the process hold. */
 let modules = 0;
-const MAX_MODULES = 12_000;
 const abandoned = new FinalizationRegistry((live: { readonly modules: number }) => {
   modules -= live.modules;
 });
@@ -106,6 +105,8 @@ const SOON = 8;
 const leavesSoon = ({ entry }: Region): boolean => entry.transfer === 'leave' && entry.insns.length <= SOON;
 
 export class Tier {
+  /** So many modules V8 is trusted with: each takes a memory mapping, of which a process has 65,530. */
+  static maxModules = 12_000;
   readonly #core: TierCore;
   readonly #table: WebAssembly.Table;
   readonly #u8: Uint8Array;
@@ -382,11 +383,19 @@ export class Tier {
   #tierWord(record: number): number {
     return (this.#core.tierBase() >>> 0) + (record - (this.#core.arenaBase() >>> 0)) / 8;
   }
-  /** The functions of a new module; none if the host has no room for one, and then nothing is translated any more. */
+  /**
+   * The functions of a new module; none if there is no room for one. An engine that has modules drops them then and begins anew, any other
+   * translates nothing any more.
+   */
   #instantiate(bodies: readonly Bytes[]): WebAssembly.ExportValue[] {
+    if (modules >= Tier.maxModules && this.#live.modules > 0) {
+      this.#core.flushCode();
+      this.#forget();
+      return [];
+    }
     let instance: WebAssembly.Instance;
     try {
-      if (modules >= MAX_MODULES) throw new RangeError('too many modules');
+      if (modules >= Tier.maxModules) throw new RangeError('too many modules');
       instance = new WebAssembly.Instance(this.#module(bodies), this.#imports);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
