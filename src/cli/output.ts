@@ -30,14 +30,19 @@ const colour: Paint = (tone, text) =>
 /** A TTY that the NO_COLOR convention (any non-empty value) leaves coloured. */
 const wantsColour = (stream: { readonly isTTY?: boolean }): boolean => stream.isTTY === true && !process.env.NO_COLOR;
 
-/** The process's own streams. A reader that goes away (EPIPE) ends the process quietly. */
-export function processOutput(): Output {
+/** From now on a reader that goes away (EPIPE) ends the process quietly. */
+export function endWithReader(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(0);
       throw error;
     });
   }
+}
+
+/** The process's own streams. */
+export function processOutput(): Output {
+  endWithReader();
   const columns = process.stdout.isTTY ? process.stdout.columns : 100;
   return {
     width: Math.min(100, Math.max(40, columns || 100)),

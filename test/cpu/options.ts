@@ -1,5 +1,6 @@
 /** The command lines of `npm run fuzz:cpu` and `npm run verify:cpu`: options with whole numbers, and --help. */
 import { parseArgs } from 'node:util';
+import { endWithReader } from '../../src/cli/output.ts';
 import { KvmscopeError } from '../../src/errors.ts';
 
 /** An option's least value and, if it has one, the value that it has when it is not given. */
@@ -40,6 +41,7 @@ export function numbersOf<Name extends string>(
   text: string,
   options: Readonly<Record<Name, NumberOption>>,
 ): Readonly<Record<Name, number | undefined>> {
+  endWithReader();
   try {
     const values = parseNumbers(process.argv.slice(2), options);
     if (values !== 'help') return values;
