@@ -110,9 +110,15 @@ const repair = (long: boolean): string => {
       ${back}`;
 };
 
+/** SSE instructions can be used. */
+const enable = (b: Bare): void => b.put({ cr4: b.get('cr4') | BigInt(OSFXSR) });
+/** All of it translated, in portions of a thousand steps. */
+const forced = (source: string, prepare = enable, options: BareOptions = {}): Promise<Bare> =>
+  compare('long64', source, () => 1000, options, 'force', prepare);
+
 function prepare(b: Bare, seed: number, { vendor }: BareOptions): void {
   const random = new Random(seed, 8);
-  b.put({ cr4: b.get('cr4') | BigInt(OSFXSR) });
+  enable(b);
   if (vendor === 'amd' && random.oneIn(2)) b.put({ mxcsr: 0x1f80 | (1 << 17) });
   const code = b.mode === 'long64' ? SEL.CODE64 : SEL.CODE32;
   for (const [vector, name] of [
@@ -328,9 +334,7 @@ describe('what is not plain', () => {
       ['', change, ''],
       ['', '', change],
     ]) {
-      const b = await compare(
-        'long64',
-        `
+      const b = await forced(`
           mov esi, ${DATA}
           mov ebp, 20
         outer:
@@ -349,12 +353,7 @@ describe('what is not plain', () => {
         go:
           dec ebp
           jnz outer
-          hlt`,
-        () => 1000,
-        {},
-        'force',
-        (each) => each.put({ cr4: each.get('cr4') | BigInt(OSFXSR) }),
-      );
+          hlt`);
       expect(Number(b.get('rip')) - 0x5000).toBe(vector * 16);
       expect(b.get('rbp')).toBe(third === '' ? 10n : 9n);
     }
@@ -363,9 +362,7 @@ describe('what is not plain', () => {
   it.each(['bt ebx, 3', 'shl ebx, 3', 'imul ebx, ebp', 'mul ecx', 'ror ebx, 5', 'stc', 'inc ebx', 'sub ebx, ecx'])(
     'CR0.TS: #NM finds the flags of %s, though nothing else looks at them',
     async (flags) => {
-      const b = await compare(
-        'long64',
-        `
+      const b = await forced(`
           mov ebp, 20
           mov ebx, 0x87654321
           mov ecx, 0x12345678
@@ -386,12 +383,7 @@ describe('what is not plain', () => {
         same:
           dec ebp
           jnz outer
-          hlt`,
-        () => 1000,
-        {},
-        'force',
-        (each) => each.put({ cr4: 0x220 }),
-      );
+          hlt`);
       expect([b.get('rbp'), Number(b.get('rip')) - 0x5000]).toEqual([9n, NM * 16]);
     },
   );
@@ -404,25 +396,24 @@ describe('what is not plain', () => {
       'movhps [rsi], xmm1',
       'movd eax, xmm3',
     ]) {
-      await compare(
-        'long64',
+      await forced(
         `mov esi, ${DATA}\n mov ebp, 30\n outer: ${body}\n movups xmm3, [rsi + 16]\n cmp ebp, 5\n jne same\n inc rsi\n same: dec ebp\n jnz outer\n ud2`,
-        () => 1000,
+        (b) => {
+          enable(b);
+          b.put({ cr0: b.get('cr0') | 0x40000n, rflags: 0x40002 });
+        },
         { cpl: 3 },
-        'force',
-        (b) => b.put({ cr4: 0x220, cr0: b.get('cr0') | 0x40000n, rflags: 0x40002 }),
       );
     }
   });
 
   it('data breakpoints', async () => {
-    await compare(
-      'long64',
+    await forced(
       `mov esi, ${DATA}\n mov ebp, 30\n outer: movups xmm1, [rsi]\n movaps [rsi + 256], xmm1\n add rsi, 16\n dec ebp\n jnz outer\n hlt`,
-      () => 1000,
-      {},
-      'force',
-      (b) => b.put({ cr4: 0x220, dr0: DATA + 256 + 16 * 9 + 4, dr7: 0x10401 | (0xd << 16) }),
+      (b) => {
+        enable(b);
+        b.put({ dr0: DATA + 256 + 16 * 9 + 4, dr7: 0x10401 | (0xd << 16) });
+      },
     );
   });
 
@@ -432,9 +423,7 @@ describe('what is not plain', () => {
     'movd [rip + patch], xmm1',
     'movups [rip + patch - 8], xmm2',
   ])('a store into the instruction behind: %s', async (store) => {
-    const b = await compare(
-      'long64',
-      `
+    const b = await forced(`
           movaps xmm1, [rip + patch]
           movups xmm2, [rip + patch - 8]
           pcmpeqd xmm3, xmm3
@@ -456,12 +445,7 @@ describe('what is not plain', () => {
           add ebx, eax
           dec ebp
           jnz outer
-          hlt`,
-      () => 1000,
-      {},
-      'force',
-      (each) => each.put({ cr4: 0x220 }),
-    );
+          hlt`);
     expect(b.get('rbx')).toBe((50n * 51n) / 2n);
   });
 
@@ -482,7 +466,7 @@ describe('what is not plain', () => {
       () => 5000,
       {},
       true,
-      (b) => b.put({ cr4: 0x220 }),
+      enable,
     );
   });
 
@@ -498,7 +482,7 @@ describe('what is not plain', () => {
       () => 1000,
       {},
       'force',
-      (b) => b.put({ cr4: 0x200 }),
+      enable,
     );
   });
 });
@@ -532,7 +516,8 @@ describe('a page fault at the start of an iteration finds the flags of the one b
         {},
         'force',
         (each) => {
-          each.put({ cr4: 0x220, xmm1: 0x1234_5678_9abcn });
+          enable(each);
+          each.put({ xmm1: 0x1234_5678_9abcn });
           each.cpu.memory.fill(0x81, DATA, DATA + 0x1000);
           each.write64(PT + ((DATA >> 12) + 1) * 8, 0n);
         },

@@ -39,7 +39,12 @@ export function setHeat(every: u32, step: u32): void {
  */
 // @ts-ignore: decorator
 @inline export function watched(n: i32): bool {
-  return <u32>n * 0x9e3779b1 < share;
+  return falls(n, share);
+}
+/** With `n` steps left it is one of so many in 2^32. */
+// @ts-ignore: decorator
+@inline function falls(n: i32, many: u32): bool {
+  return <u32>n * 0x9e3779b1 < many;
 }
 let frame: u32 = 0;
 let offset: i32 = 0;
@@ -49,9 +54,16 @@ export function hotPage(): u64 {
   return linearPage;
 }
 /** Page frame of a linear page by the execute TLB of the vCPU that runs, -1 if that does not have it. */
-export function frameOf(linear: u64): i32 {
+// @ts-ignore: decorator
+@inline export function frameOf(linear: u64): i32 {
   const entry = entryOf(tlb, TLB_EXEC, linear);
   return load<u64>(entry) == ((linear & ~(<u64>0xfff)) | liveVersion) ? <i32>load<u32>(entry, 12) : -1;
+}
+/** The record at an offset of a page frame if both are decoded, else 0. */
+// @ts-ignore: decorator
+@inline function recordIn(frame: u32, offset: i32): usize {
+  const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
+  return page == 0 ? 0 : recordAt(page, offset);
 }
 /** The record at `rip` if it is in a decoded page, whose frame and offset are then known; 0 if not. Without effect on the guest. */
 function recordAtRip(rip: u64): usize {
@@ -61,17 +73,14 @@ function recordAtRip(rip: u64): usize {
   frame = <u32>known;
   offset = <i32>(linear & 0xfff);
   linearPage = linear & ~(<u64>0xfff);
-  const page = <usize>load<u32>(codeMap + (<usize>frame * 3 + codeMode) * 4);
-  return page == 0 ? 0 : recordAt(page, offset);
+  return recordIn(frame, offset);
 }
 /** What lookup() finds in 64-bit code without doing anything; 0 if it has to be called. */
 // @ts-ignore: decorator
 @inline export function knownRecord(rip: u64): usize {
   if (codeMode != 2) return 0;
-  const entry = entryOf(tlb, TLB_EXEC, rip);
-  if (load<u64>(entry) != ((rip & ~(<u64>0xfff)) | liveVersion)) return 0;
-  const page = <usize>load<u32>(codeMap + (<usize>load<u32>(entry, 12) * 3 + 2) * 4);
-  return page == 0 ? 0 : recordAt(page, <i32>(rip & 0xfff));
+  const known = frameOf(rip);
+  return known < 0 ? 0 : recordIn(<u32>known, <i32>(rip & 0xfff));
 }
 /** Counts an arrival at RIP; tells the host if that makes it hot. */
 export function count(): void {
@@ -111,7 +120,7 @@ const RARELY: u32 = 9;
 /** The compiled code that starts at `rip` has led to another place: the host is told now and then. */
 // @ts-ignore: decorator
 @inline export function led(rec: usize, rip: u64, n: i32): void {
-  if (<u32>n * 0x9e3779b1 < share >> RARELY && recordAtRip(rip) == rec) hot(frame, offset, HOT_LEADS);
+  if (falls(n, share >> RARELY) && recordAtRip(rip) == rec) hot(frame, offset, HOT_LEADS);
 }
 /** Code is translated at all. */
 // @ts-ignore: decorator

@@ -199,7 +199,7 @@ export class MemoryAccess extends Frame {
 
   protected loadAt(size: number, cache: Cache): void {
     this.host(cache);
-    this.body.memory([W.i32_load8_u, W.i32_load16_u, W.i32_load, W.i64_load][size], 0);
+    this.loadOp(size, 0);
   }
 
   /** Pushes what #address() found. */
@@ -213,6 +213,9 @@ export class MemoryAccess extends Frame {
     this.body.memory128(op, 0);
   }
 
+  protected loadOp(size: number, offset: number): void {
+    this.body.memory([W.i32_load8_u, W.i32_load16_u, W.i32_load, W.i64_load][size], offset);
+  }
   protected storeOp(size: number): void {
     this.body.memory([W.i32_store8, W.i32_store16, W.i32_store, W.i64_store][size], 0);
   }

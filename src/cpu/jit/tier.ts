@@ -88,6 +88,14 @@ interface Pending {
   readonly linear: bigint;
 }
 
+interface Compiled {
+  /** The dispatch number that OP_ENTER has taken the place of. */
+  readonly op: number;
+  /** It was translated to answer misses of the TLB by a call (Mode.fills), and with code of other pages. */
+  readonly fills: boolean;
+  readonly wide: boolean;
+}
+
 export interface TierStatistics {
   readonly modules: number;
   readonly functions: number;
@@ -115,10 +123,8 @@ export class Tier {
   readonly #imports: WebAssembly.Imports;
   readonly #forced: boolean;
   readonly #pending: Pending[] = [];
-  /** By slot: the dispatch number that OP_ENTER has taken the place of, and how the code was translated. */
-  readonly #original: number[] = [];
-  readonly #fills: boolean[] = [];
-  readonly #wide: boolean[] = [];
+  /** By slot. */
+  readonly #compiled: Compiled[] = [];
   readonly #live = { modules: 0 };
   #generation: number;
   #used = 0;
@@ -326,9 +332,7 @@ export class Tier {
       this.#u8[word + 1] = 0;
       this.#u8[word + 2] = slot & 0xff;
       this.#u8[word + 3] = slot >> 8;
-      this.#original[slot - FIRST_SLOT] = this.#u8[record + R.REC_OP];
-      this.#fills[slot - FIRST_SLOT] = fills;
-      this.#wide[slot - FIRST_SLOT] = this.#forced;
+      this.#compiled[slot] = { op: this.#u8[record + R.REC_OP], fills, wide: this.#forced };
       this.#u8[record + R.REC_OP] = R.OP_ENTER;
       this.#u8[record + R.REC_OP + 1] = 0;
     }
@@ -341,25 +345,24 @@ export class Tier {
     if (enough) {
       const record = this.#recordOf(place);
       const word = this.#tierWord(record);
-      this.#u8[record + R.REC_OP] = this.#original[slot - FIRST_SLOT];
+      this.#u8[record + R.REC_OP] = this.#compiled[slot].op;
       this.#u8.fill(0xff, word, word + 2);
       return;
     }
-    this.#replace(place, slot, true, this.#wide[slot - FIRST_SLOT]);
+    this.#replace(place, slot, { ...this.#compiled[slot], fills: true });
   }
 
   /** Translates once more what often leads out of its page, with the code that it leads to. */
   #widen(place: Pending): void {
     const slot = this.#slotAt(place);
-    if (slot !== undefined && !this.#wide[slot - FIRST_SLOT])
-      this.#replace(place, slot, this.#fills[slot - FIRST_SLOT], true);
+    if (slot === undefined || this.#compiled[slot].wide) return;
+    this.#replace(place, slot, { ...this.#compiled[slot], wide: true });
   }
 
-  #replace(place: Pending, slot: number, fills: boolean, wide: boolean): void {
-    const mode = this.#mode(fills);
-    const region = this.#region(place, mode.code, wide);
-    this.#fills[slot - FIRST_SLOT] = fills;
-    this.#wide[slot - FIRST_SLOT] = wide;
+  #replace(place: Pending, slot: number, how: Compiled): void {
+    const mode = this.#mode(how.fills);
+    const region = this.#region(place, mode.code, how.wide);
+    this.#compiled[slot] = how;
     if (region === undefined) return;
     const [made] = this.#instantiate([new Translator(region, mode).translate()]);
     if (made !== undefined) this.#table.set(slot, made);

@@ -254,7 +254,7 @@ export class Vectors extends Arithmetic {
           b.memory128(V.load, xmm(reg));
           b.memory128(V.store, 0);
         } else {
-          b.memory(log2 === 3 ? W.i64_load : W.i32_load, xmm(reg) + from);
+          this.loadOp(log2, xmm(reg) + from);
           this.storeOp(log2);
         }
         return;
@@ -310,7 +310,7 @@ export class Vectors extends Arithmetic {
         if (memory) this.load(insn, 3);
         else {
           b.get(STATE);
-          b.memory(W.i64_load, xmm(rm));
+          this.loadOp(3, xmm(rm));
         }
       });
       return;
@@ -373,8 +373,7 @@ export class Vectors extends Arithmetic {
       this.host(this.writeCache);
     }
     b.get(STATE);
-    const at = xmm(from) + ((imm & ((16 >> log2) - 1)) << log2);
-    b.memory([W.i32_load8_u, W.i32_load16_u, W.i32_load, W.i64_load][log2], at);
+    this.loadOp(log2, xmm(from) + ((imm & ((16 >> log2) - 1)) << log2));
     if (insn.memory) this.storeOp(log2);
     else this.assign(to, Math.max(log2, 2));
   }
